@@ -1,0 +1,18 @@
+"""What is run: grids, specs, data, local training, engines and sweeps.
+
+The environment is set before NumPy or PyTorch can load: one thread a process (a sweep is parallel over runs; two
+threads under contention are slower than one), and one code path of the matrix products, so that the same spec gives
+the same bits on every machine that has it.
+"""
+
+import os
+
+os.environ.setdefault("MKL_CBWR", "AVX2")
+for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[_threads] = "1"
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault(
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
+)  # the default of later Ray, which warns until it is set

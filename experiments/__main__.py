@@ -1,0 +1,167 @@
+"""The command line: `python -m experiments COMMAND`. Thin: it reads options, calls one room and prints.
+
+Exit status: 0 all well, 1 some runs failed, 2 usage, 3 some diverged and none failed, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.data.dataset import DataError
+from experiments.errors import UserError
+from experiments.notation import registry_name
+from experiments.spec import PARTITIONS, SOURCES, STRATEGIES, RunSpec
+from partitions import PartitionError
+from results import ResultsError
+from strategies import StrategyError
+
+USER_ERRORS = (UserError, DataError, PartitionError, StrategyError, ResultsError)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    options = parser().parse_args(arguments)
+    try:
+        if options.command == "list":
+            return listing()
+        from experiments import commands  # imports PyTorch, which help and list do without
+
+        return int(getattr(commands, options.command)(options))
+    except USER_ERRORS as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; finished runs are kept", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command and option. Options of a run come from `RunSpec`'s fields."""
+    top = argparse.ArgumentParser(
+        prog="python -m experiments", description="A benchmark of federated aggregation strategies."
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser(
+        "run", help="one run", description="One run: train a federation and record what came out."
+    )
+    for field in dataclasses.fields(RunSpec):
+        if field.name != "data_hash":
+            default = field.metadata["default"]
+            run.add_argument(
+                f"--{field.name.replace('_', '-')}", metavar="X", help=f"{field.metadata['help']} (default: {default})"
+            )
+    _places(run)
+    _how(run)
+    run.add_argument("--json", action="store_true", help="print the whole record as one JSON object")
+    run.add_argument("--no-store", action="store_true", help="do not look into the store, and keep nothing")
+    run.add_argument("--save-model", type=Path, metavar="FILE", help="write the final model as safetensors")
+    run.set_defaults(command="run")
+
+    sweep = commands.add_parser(
+        "sweep", help="all runs of a grid", description="Make the runs of a grid that are missing."
+    )
+    sweep.add_argument(
+        "grid", nargs="?", default="pilot", help="name in experiments/grids/, or path of a YAML file (default: pilot)"
+    )
+    sweep.add_argument("--workers", type=int, metavar="N", help="runs at a time (default: all cores)")
+    sweep.add_argument("--address", help="Ray cluster to join, e.g. auto or 10.0.0.1:6379")
+    sweep.add_argument(
+        "--only", action="append", default=[], metavar="KEY=VALUE", help="keep only this value of an axis"
+    )
+    sweep.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override an option of the grid")
+    sweep.add_argument("--dry-run", action="store_true", help="print the plan and what it will cost, run nothing")
+    sweep.add_argument("--rerun-stale", action="store_true", help="make runs again that other code made")
+    sweep.add_argument("--strict", action="store_true", help="exit 2 if runs of other code would be used")
+    sweep.add_argument("--no-report", action="store_true", help="no tables and figures at the end")
+    sweep.add_argument("--out", type=Path, help="where tables and figures go (default: RESULTS/report/GRID)")
+    _places(sweep)
+    _how(sweep)
+    sweep.set_defaults(command="sweep")
+
+    report = commands.add_parser("report", help="tables and figures", description="Tables and figures of stored runs.")
+    report.add_argument("grid", nargs="?", help="only the runs of this grid (default: every stored run)")
+    report.add_argument("--out", type=Path, help="folder to write into (default: RESULTS/report)")
+    report.add_argument(
+        "--only", action="append", default=[], metavar="KEY=VALUE", help="keep only this value of an axis"
+    )
+    report.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override an option of the grid"
+    )
+    _places(report)
+    _how(report)
+    report.set_defaults(command="report")
+
+    results = commands.add_parser(
+        "results", help="look into the store", description="List, show, remove or merge stored runs."
+    )
+    actions = results.add_subparsers(required=True, metavar="ACTION")
+    for name, argument, help_ in (
+        ("ls", None, "a line a run"),
+        ("show", "run_id", "one record as JSON"),
+        ("rm", "run_id", "remove a run"),
+        ("merge", "other", "copy the runs of another results folder"),
+    ):
+        action = actions.add_parser(name, help=help_, description=help_)
+        if argument:
+            action.add_argument(argument, nargs="+" if name == "rm" else None)
+        _places(action, data=False)
+        action.set_defaults(command="results", action=name)
+
+    known = commands.add_parser(
+        "list", help="what there is", description="Strategies, partitions, data sets and grids."
+    )
+    known.set_defaults(command="list")
+    return top
+
+
+def _places(command: argparse.ArgumentParser, data: bool = True) -> None:
+    command.add_argument(
+        "--results", type=Path, default=Path("results"), metavar="DIR", help="the store (default: results)"
+    )
+    if data:
+        command.add_argument("--data", type=Path, metavar="PATH", help="file or folder of the data set")
+
+
+def _how(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--engine", default="inprocess", help="inprocess or simulation (default: inprocess)")
+
+
+def listing() -> int:
+    """What a grid can name; each with the first sentence of its docstring."""
+    from experiments.grid import FOLDER, load_grid
+
+    for heading, registry in (("Strategies", STRATEGIES), ("Partitions", PARTITIONS), ("Data sets", SOURCES)):
+        print(heading)
+        for cls in registry.values():
+            print(f"  {signature(registry_name(cls), cls):60} {summary(cls)}")
+    print("Grids")
+    for path in sorted(FOLDER.glob("*.yaml")):
+        print(f"  {path.stem:60} {load_grid(path.stem).title}")
+    return 0
+
+
+def signature(name: str, cls: type) -> str:
+    """`name(key=default, ...)`."""
+    parts = []
+    for field in dataclasses.fields(cls):
+        if field.metadata.get("rest"):
+            parts.append("...")
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            parts.append(f"{field.name}=")
+        else:
+            parts.append(f"{field.name}={field.default}")
+    return f"{name}({', '.join(parts)})" if parts else name
+
+
+def summary(cls: type) -> str:
+    """The first line of the module that a class stands in: a file opens with its idea."""
+    return (sys.modules[cls.__module__].__doc__ or "").strip().partition("\n")[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""What each command of the command line does."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections import Counter
+from pathlib import Path
+
+from experiments.engines import engine as check_engine
+from experiments.errors import UserError
+from experiments.grid import Grid, load_grid
+from experiments.plan import Loaded, Plan, check, data_key, estimate, load_data, plan
+from experiments.run import LAST_ROUNDS, attempt
+from experiments.spec import RunSpec
+from experiments.sweep import Summary
+from experiments.sweep import sweep as sweep_all
+from results.record import Key, RunRecord, encode
+from results.store import Store
+
+
+def run(options: argparse.Namespace) -> int:
+    """One run, from the store if it is there."""
+    check_engine(options.engine)
+    names = [field.name for field in dataclasses.fields(RunSpec)]
+    given = {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
+    loaded = load_data([RunSpec.from_options(given)], options.data, may_fall_back="dataset" not in given)
+    _say(loaded.message)
+    spec, data = loaded.specs[0], loaded.data[data_key(loaded.specs[0])]
+    store = Store(options.results)
+    record = None
+    anew = options.no_store or options.save_model
+    if not anew and store.status(Key(spec.run_id, options.engine)) in ("ok", "diverged"):
+        record = store.get(spec.run_id, options.engine)
+        _say(f"run {spec.run_id} is in {options.results} already; --no-store runs it again")
+    if record is None:
+        check(loaded)
+        record = attempt(spec, data, options.engine, save_model=options.save_model)
+        if not options.no_store:
+            store.put(record)
+    if options.json:
+        print(encode(record).decode(), end="")
+    else:
+        print(describe(record))
+    if record.error:
+        _say(f"{record.status}: {record.error}")
+    return Summary(Counter([record.status])).exit_status
+
+
+def describe(record: RunRecord) -> str:
+    """A run in a few lines."""
+    spec = record.spec
+    lines = [f"run {record.run_id}: {spec['strategy']} on {record.data.title}, {spec['partition']}, {record.status}"]
+    final = record.final
+    if final is not None:
+        last = min(LAST_ROUNDS, len(record.rounds))
+        lines.append(f"score {percent(final.score)} (mean test accuracy of the last {last} rounds)")
+        lines.append(f"final model: accuracy {percent(final.test_accuracy)}, macro F1 {percent(final.test_macro_f1)}")
+        lines.append(
+            f"offices on their validation rows: mean {percent(final.mean_office_accuracy)}, "
+            f"worst {percent(final.worst_office_accuracy)}"
+        )
+    cost = record.cost
+    lines.append(f"{cost.wall_s:.1f} s, {cost.bytes_up / 1e6:.1f} MB up, {cost.bytes_down / 1e6:.1f} MB down")
+    return "\n".join(lines)
+
+
+def percent(share: float | None) -> str:
+    """A share for people; `-` where there were no rows to score."""
+    return "-" if share is None else f"{100 * share:.2f} %"
+
+
+def sweep(options: argparse.Namespace) -> int:
+    """Make what is missing of a grid, then its tables and figures."""
+    check_engine(options.engine)
+    if options.workers is not None and options.workers < 1:
+        raise UserError(f"--workers must be at least 1; found {options.workers}")
+    grid, loaded = _load_grid(options)
+    check(loaded)
+    store = Store(options.results)
+    todo = plan(loaded.specs, store, options.engine, options.rerun_stale)
+    if options.strict and todo.stale:
+        raise UserError(f"{len(todo.stale)} stored runs were made by other code; --rerun-stale makes them again")
+    if options.dry_run:
+        print(outlook(grid, loaded, todo))
+        return 0
+    summary = sweep_all(
+        todo.todo, loaded.data, store, engine=options.engine, workers=options.workers, address=options.address
+    )
+    _say(conclusion(todo, summary))
+    if summary.interrupted:
+        _say("interrupted; the same command goes on with what is missing")
+    elif not options.no_report:
+        out = options.out or options.results / "report" / grid.name
+        _write_report(store, out, [(spec.run_id, options.engine) for spec in loaded.specs], grid.title, len(todo.stale))
+    return summary.exit_status
+
+
+def outlook(grid: Grid, loaded: Loaded, todo: Plan) -> str:
+    """What a sweep would do."""
+    lines = [
+        f"{grid.title} ({grid.name}): {len(loaded.specs)} runs, {len(todo.done)} in the store, {len(todo.todo)} to make"
+    ]
+    missing = Counter((str(spec.options()["partition"]), str(spec.options()["strategy"])) for spec in todo.todo)
+    lines += [f"  {number:4} x {strategy} on {partition}" for (partition, strategy), number in missing.items()]
+    if todo.stale:
+        lines.append(f"{len(todo.stale)} of the stored runs were made by other code (--rerun-stale makes them again)")
+    if todo.todo:
+        seconds = estimate(todo.todo, loaded.data)
+        lines.append(
+            f"about {seconds / 60:.1f} minutes of one core's work, by a short trial of the same work on this machine"
+        )
+    return "\n".join(lines)
+
+
+def conclusion(todo: Plan, summary: Summary) -> str:
+    """The line a sweep ends with."""
+    counts = summary.counts
+    text = f"{counts['ok']} run, {len(todo.done)} skipped, {counts['failed']} failed, {counts['diverged']} diverged"
+    return text + (f"; {len(todo.stale)} of those skipped were made by other code" if todo.stale else "")
+
+
+def report(options: argparse.Namespace) -> int:
+    """Tables and figures of a grid's runs, or of all."""
+    store = Store(options.results)
+    out = options.out or options.results / "report"
+    if options.grid is None:
+        _write_report(store, out, None, "All runs", 0)
+        return 0
+    grid, loaded = _load_grid(options)
+    stale = len(plan(loaded.specs, store, options.engine).stale)
+    _write_report(store, out, [(spec.run_id, options.engine) for spec in loaded.specs], grid.title, stale)
+    return 0
+
+
+def results(options: argparse.Namespace) -> int:
+    """Look into the store."""
+    store = Store(options.results)
+    if options.action == "ls":
+        for run_ in store.glances():
+            what = "  ".join(str(run_.spec[key]) for key in ("dataset", "partition", "strategy", "seed"))
+            print(f"{run_.run_id}  {run_.engine}  {run_.status:8}  {percent(run_.score):>8}  {what}")
+    elif options.action == "show":
+        for record in store.find(options.run_id):
+            print(encode(record).decode(), end="")
+    elif options.action == "rm":
+        for run_id in options.run_id:
+            for record in store.find(run_id):
+                store.rm(record.run_id, record.engine)
+    else:
+        merged = store.merge(Store(Path(options.other)))
+        print(
+            f"{len(merged.copied)} copied, {len(merged.same)} were here, {len(merged.different)} differ (ours were kept)"
+        )
+        for key in merged.different:
+            print(f"  differs: {key.run_id}-{key.engine}")
+    return 0
+
+
+def _load_grid(options: argparse.Namespace) -> tuple[Grid, Loaded]:
+    grid = load_grid(options.grid, options.only, options.set)
+    loaded = load_data(grid.specs(), options.data, may_fall_back=not grid.names_dataset)
+    _say(loaded.message)
+    return grid, loaded
+
+
+def _write_report(store: Store, out: Path, keys: list[tuple[str, str]] | None, title: str, stale: int) -> None:
+    from results.report import report as write
+
+    written = write(store, out, keys=keys, title=title, stale=stale)
+    print(written.main)
+    print(f"tables and figures: {written.index}")
+
+
+def _say(text: str | None) -> None:
+    if text:
+        print(text, file=sys.stderr, flush=True)

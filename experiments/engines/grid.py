@@ -1,0 +1,168 @@
+"""One Grid for every engine: office order, the round's cohort, bad updates, and the count of what travels.
+
+`OrderedGrid` wraps the Grid that an engine offers. Flower's own differ in order (replies come as they arrive, and a
+floating-point sum in another order has other bits), and its strategies draw their clients from Python's global
+generator. Here a strategy sees only the clients of the round, drawn from the run's own stream, and gets their replies
+in office order, so that *any* Flower strategy is reproducible. An update that is not finite, or longer than a million
+times the median, is left out before a strategy sees it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from time import perf_counter, sleep
+
+import numpy as np
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+
+from experiments.seeds import Purpose, stream
+from strategies.wire import payload_bytes, unpack
+
+log = logging.getLogger(__name__)
+
+TOO_LONG = 1e6  # times the round's median update length
+
+
+class Diverged(Exception):
+    """The run cannot go on: no finite update is left, or the model's loss is not finite."""
+
+
+class OrderedGrid(Grid):
+    """See the module. Node ids stay the inner Grid's.
+
+    Args:
+        inner: the engine's Grid.
+        nodes: the inner Grid's node ids in office order.
+        seed: the run's seed.
+        cohort: clients a round.
+        reject_nonfinite: leave bad updates out (and count them), or let the strategy have them.
+    """
+
+    def __init__(self, inner: Grid, nodes: list[int], seed: int, cohort: int, reject_nonfinite: bool) -> None:
+        self.inner, self.nodes, self.seed, self.cohort = inner, nodes, seed, cohort
+        self.reject_nonfinite = reject_nonfinite
+        self.office_of = {node: office for office, node in enumerate(nodes)}
+        self.bytes_up = [0] * len(nodes)
+        self.bytes_down = [0] * len(nodes)
+        self.rejected = [0] * len(nodes)
+        self.train_s = 0.0
+        self._next_round()
+
+    def _next_round(self, finished: int = 0) -> None:
+        """Draw the cohort of the next round, without replacement."""
+        self.round = finished + 1
+        rng = stream(self.seed, Purpose.COHORT, self.round)
+        drawn = np.sort(rng.choice(len(self.nodes), self.cohort, replace=False))
+        self._offices = {self.nodes[office]: int(office) for office in drawn}
+
+    @property
+    def offices(self) -> Mapping[int, int]:
+        """Node id -> office of this round's cohort, in office order."""
+        return self._offices
+
+    def get_node_ids(self) -> list[int]:
+        """The cohort's node ids in office order."""
+        return list(self._offices)
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+        """Send in office order, wait for all, return the good replies in office order.
+
+        Raises:
+            RuntimeError: a client failed or did not answer; the office and the round are named.
+            Diverged: no update of the round is finite.
+        """
+        messages = sorted(messages, key=lambda message: self.office_of[message.metadata.dst_node_id])
+        if not messages:
+            return []
+        started = perf_counter()
+        replies = sorted(
+            self.inner.send_and_receive(messages, timeout=timeout),
+            key=lambda reply: self.office_of[reply.metadata.src_node_id],
+        )
+        for reply in replies:
+            if reply.has_error():
+                raise RuntimeError(f"round {self.round}, {self._name(reply)}: {reply.error.reason}")
+        if len(replies) < len(messages):
+            raise RuntimeError(f"round {self.round}: {len(replies)} of {len(messages)} clients answered")
+        if messages[0].metadata.message_type != MessageType.TRAIN:
+            return replies
+        self.train_s += perf_counter() - started
+        self._count(messages, replies)
+        good = self._good(messages, replies) if self.reject_nonfinite else replies
+        self._next_round(self.round)
+        return good
+
+    def _count(self, messages: list[Message], replies: list[Message]) -> None:
+        for message, reply in zip(messages, replies, strict=True):
+            office = self.office_of[message.metadata.dst_node_id]
+            self.bytes_down[office] += payload_bytes(message.content)
+            self.bytes_up[office] += payload_bytes(reply.content)
+
+    def _good(self, messages: list[Message], replies: list[Message]) -> list[Message]:
+        lengths = np.array([update_length(m.content, r.content) for m, r in zip(messages, replies, strict=True)])
+        finite = np.isfinite(lengths)
+        if not finite.any():
+            raise Diverged(f"round {self.round}: no client's update is finite")
+        bad = ~finite | (lengths > TOO_LONG * np.median(lengths[finite]))
+        for reply, length, left_out in zip(replies, lengths, bad, strict=True):
+            if left_out:
+                self.rejected[self.office_of[reply.metadata.src_node_id]] += 1
+                log.warning("round %d, %s: update of length %g left out", self.round, self._name(reply), length)
+        return [reply for reply, left_out in zip(replies, bad, strict=True) if not left_out]
+
+    def _name(self, reply: Message) -> str:
+        return f"client {self.office_of[reply.metadata.src_node_id]}"
+
+    # The rest of Flower's interface, as the inner Grid has it.
+
+    def set_run(self, run: Run) -> None:
+        self.inner.set_run(run)
+
+    @property
+    def run(self) -> Run:
+        return self.inner.run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        return Message(content, dst_node_id=dst_node_id, message_type=message_type, group_id=group_id, ttl=ttl)
+
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        return (NodeInfo(node_id=node) for node in self._offices)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        return self.inner.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        return self.inner.pull_messages(message_ids)
+
+
+def update_length(sent: RecordDict, received: RecordDict) -> float:
+    """L2 norm of a client's update: what came back minus what was sent (not finite where anything in it is not)."""
+    w_t = unpack(next(iter(sent.array_records.values())))
+    y = unpack(next(iter(received.array_records.values())))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.linalg.norm(y.astype(np.float64) - w_t))
+
+
+def who_is_who(grid: Grid, clients: int, patience: float = 120.0) -> list[int]:
+    """Node ids in office order, asked of the nodes themselves once all are there.
+
+    Raises:
+        RuntimeError: fewer nodes than clients after `patience` seconds.
+    """
+    deadline = perf_counter() + patience
+    while len(nodes := list(grid.get_node_ids())) < clients:
+        if perf_counter() > deadline:
+            raise RuntimeError(f"{len(nodes)} of {clients} clients are connected after {patience:g} s")
+        sleep(0.1)
+    hello = RecordDict({"config": ConfigRecord({"hello": 1})})
+    replies = grid.send_and_receive(
+        [Message(hello, dst_node_id=node, message_type=MessageType.QUERY) for node in nodes]
+    )
+    offices = {int(str(reply.content["config"]["office"])): reply.metadata.src_node_id for reply in replies}
+    return [offices[office] for office in sorted(offices)]

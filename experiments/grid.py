@@ -1,0 +1,114 @@
+"""A grid: options in a YAML file, lists of values multiplied out into runs.
+
+    partition: [iid, shards(2)]
+    strategy: [fedavg, fedprox(mu=0.01)]
+    seed: [0, 1, 2]
+    rounds: 25
+
+A key is an option of `run` under its own name; a list makes it an axis. Seeds are paired: for one seed every strategy
+sees the same partition, first weights and test rows, because none of those depends on the strategy.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments.errors import UserError
+from experiments.notation import nearest
+from experiments.spec import RunSpec
+
+FOLDER = Path(__file__).parent / "grids"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A grid file as read.
+
+    Attributes:
+        name: file name without ending.
+        title: for headings.
+        options: option -> value, or list of values for an axis.
+    """
+
+    name: str
+    title: str
+    options: Mapping[str, Any]
+
+    @property
+    def names_dataset(self) -> bool:
+        """Whether the grid says what data it wants; only one that does not may fall back on another."""
+        return "dataset" in self.options
+
+    def specs(self) -> list[RunSpec]:
+        """Every run of the grid, once, in the order of the file with seeds innermost.
+
+        Raises:
+            UserError: an unknown option or a value out of range.
+        """
+        axes = {key: value if isinstance(value, list) else [value] for key, value in self.options.items()}
+        for key, values in axes.items():
+            if not values:
+                raise UserError(f"grid {self.name}: {key} is an empty list; name at least one value")
+        axes["seed"] = axes.pop("seed", [0])
+        runs = [
+            RunSpec.from_options(dict(zip(axes, point, strict=True))) for point in itertools.product(*axes.values())
+        ]
+        return list({spec.run_id: spec for spec in runs}.values())
+
+
+def load_grid(name: str, only: Sequence[str] = (), changes: Sequence[str] = ()) -> Grid:
+    """Read a grid by its name in `experiments/grids/` or by its path.
+
+    Args:
+        only: `key=value`: keep these values of an axis (repeat a key for several).
+        changes: `key=value`: replace an option, or add it.
+
+    Raises:
+        UserError: no such grid, not YAML, or a key or value that the grid does not have.
+    """
+    path = Path(name) if Path(name).suffix in (".yaml", ".yml") else FOLDER / f"{name}.yaml"
+    try:
+        read = yaml.safe_load(path.read_text("utf-8"))
+    except OSError:
+        hint = nearest(name, [file.stem for file in sorted(FOLDER.glob("*.yaml"))])
+        raise UserError(f"no grid {name!r} (looked for {path}){hint}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(read, dict) or not all(isinstance(key, str) for key in read):
+        raise UserError(f"{path}: expected lines of `option: value`; found {type(read).__name__}")
+    options = {key.replace("-", "_"): value for key, value in read.items()}
+    title = str(options.pop("title", path.stem))
+    for key, value in _pairs("--set", changes):
+        options[key] = yaml.safe_load(value) if value.startswith("[") else value
+    kept: dict[str, list[Any]] = {}
+    for key, value in _pairs("--only", only):
+        kept.setdefault(key, []).append(_find(path.stem, options, key, value))
+    return Grid(path.stem, title, {**options, **kept})
+
+
+def _pairs(flag: str, texts: Sequence[str]) -> list[tuple[str, str]]:
+    pairs = []
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UserError(f"{flag} {text!r}: expected key=value, e.g. {flag} strategy=fedavg")
+        pairs.append((key.strip().replace("-", "_"), value.strip()))
+    return pairs
+
+
+def _find(grid: str, options: Mapping[str, Any], key: str, wanted: str) -> Any:
+    """The grid's own value that is `wanted`, however it is written (`.7`, `0.7`, `ratio=0.7`)."""
+    if key not in options:
+        raise UserError(f"--only {key}={wanted}: grid {grid} does not set {key}{nearest(key, options)}")
+    values = options[key] if isinstance(options[key], list) else [options[key]]
+    canonical = RunSpec.from_options({key: wanted}).options()[key]
+    for value in values:
+        if RunSpec.from_options({key: value}).options()[key] == canonical:
+            return value
+    raise UserError(f"--only {key}={wanted}: grid {grid} has {', '.join(map(str, values))}")

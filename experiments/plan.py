@@ -1,0 +1,166 @@
+"""What a sweep has to do: the runs of a grid, which of them exist, and what the others will cost."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+import torch
+
+from experiments.data import DataNotFound
+from experiments.run import RunData, deal_rows, prepare, resolved, sides, sources
+from experiments.seeds import Purpose, stream
+from experiments.spec import SOURCES, RunSpec
+from experiments.training.local import ReferenceTrainer
+from experiments.training.models import first_weights
+from results.store import Store
+from strategies import Job, Workload
+from strategies.local import Local
+
+DataKey = tuple[str, ...]
+
+
+def data_key(spec: RunSpec) -> DataKey:
+    """What decides which rows a run needs."""
+    options = spec.options()
+    return tuple(options[name] for name in ("dataset", "form", "test_persons"))
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Specs resolved on their data.
+
+    Attributes:
+        specs: with data hash and number of offices filled in.
+        data: what they need, by `data_key`.
+        message: one line about a data set that stands in for another, or None.
+    """
+
+    specs: list[RunSpec]
+    data: dict[DataKey, RunData]
+    message: str | None = None
+
+
+def load_data(specs: Iterable[RunSpec], path: Path | None, may_fall_back: bool) -> Loaded:
+    """Load what the specs name, each data set once.
+
+    Args:
+        path: the command line's `--data`.
+        may_fall_back: nobody named a data set, so `watch` may stand in for a UCI HAR that cannot be had.
+
+    Raises:
+        DataError, UserError: the data cannot be had or does not fit a spec.
+    """
+    specs = list(specs)
+    message = None
+    if may_fall_back:
+        try:
+            specs[0].dataset.load(specs[0].form, path)
+        except DataNotFound as reason:
+            message = (
+                f"UCI HAR is not on this machine and {reason}: running on watch, the data that comes with seglearn"
+            )
+            watch = SOURCES["watch"]()
+            specs = [dataclasses.replace(spec, dataset=watch) for spec in specs]
+    data: dict[DataKey, RunData] = {}
+    for spec in specs:
+        if data_key(spec) not in data:
+            data[data_key(spec)] = prepare(spec.dataset.load(spec.form, path), spec.test_persons)
+    return Loaded([resolved(spec, data[data_key(spec)]) for spec in specs], data, message)
+
+
+def check(loaded: Loaded) -> None:
+    """Deal every partition and build every model once, so that what cannot run is told before anything is trained.
+
+    Raises:
+        PartitionError, StrategyError, UserError: as a run would.
+    """
+    cells = {}
+    for spec in loaded.specs:
+        options = spec.options()
+        cells[tuple((name, options[name]) for name in options if name not in ("seed", "client_lr", "rounds"))] = spec
+    for spec in cells.values():
+        data = loaded.data[data_key(spec)]
+        sides(spec, data, deal_rows(spec, data))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Attributes:
+    todo: runs to make.
+    done: runs that exist (also those that diverged: the same bits would diverge again).
+    stale: those of `done` that were made by other code.
+    """
+
+    todo: list[RunSpec]
+    done: list[RunSpec]
+    stale: list[RunSpec]
+
+
+def plan(specs: Iterable[RunSpec], store: Store, engine: str, rerun_stale: bool = False) -> Plan:
+    """Hold the specs against the store. Failed runs are tried again."""
+    todo, done, stale = [], [], []
+    hashes: dict[tuple[object, ...], str] = {}
+    for spec in specs:
+        glance = store.glance(spec.run_id, engine)
+        if glance is None or glance.status == "failed":
+            todo.append(spec)
+            continue
+        key = (type(spec.partition), spec.strategy, type(spec.dataset))
+        hashes.setdefault(key, sources(spec, engine))
+        old = glance.sources_hash != hashes[key]
+        if old and rerun_stale:
+            todo.append(spec)
+            continue
+        done.append(spec)
+        if old:
+            stale.append(spec)
+    return Plan(todo, done, stale)
+
+
+def estimate(specs: Iterable[RunSpec], data: dict[DataKey, RunData]) -> float:
+    """Worker seconds that the runs will take, from a fraction of a second of the same work on this machine."""
+    rates: dict[tuple[object, ...], tuple[float, float]] = {}
+    total = 0.0
+    for spec in specs:
+        own = data[data_key(spec)]
+        key = (data_key(spec), spec.model, spec.batch_size, spec.optimizer)
+        if key not in rates:
+            rates[key] = _rates(spec, own)
+        a_step, a_row = rates[key]
+        rows = len(own.train.y)
+        batch = rows // spec.clients if spec.batch_size == "full" else int(spec.batch_size)
+        steps = spec.clients * spec.local_steps if spec.local_steps else spec.local_epochs * -(-rows // batch)
+        models = spec.clients if isinstance(spec.strategy, Local) else 1
+        scored = models * (0 if own.test is None else len(own.test))
+        total += spec.rounds * (spec.fraction * steps * a_step + scored * a_row)
+    return total
+
+
+def _rates(spec: RunSpec, data: RunData, steps: int = 20) -> tuple[float, float]:
+    """Seconds a minibatch step and seconds a scored row."""
+    torch.set_num_threads(1)
+    module = spec.model.module(data.train.x.shape[1:], len(data.about.classes))
+    size = len(data.train.y) if spec.batch_size == "full" else int(spec.batch_size)
+    rows = np.arange(min(size * steps, len(data.train.y)))
+    trainer = ReferenceTrainer(spec, module, data.train.x, data.train.y, [Workload(rows, steps)])
+    job = Job(first_weights(module, stream(0, Purpose.INITIAL_WEIGHTS)), 1)
+    trainer.train([job], [0])
+    a_step = _median_seconds(lambda: trainer.train([job], [0])) / steps
+    with torch.no_grad():
+        a_row = _median_seconds(lambda: module(torch.from_numpy(data.train.x[:1000]))) / 1000
+    return a_step, a_row
+
+
+def _median_seconds(work: Callable[[], object], times: int = 3) -> float:
+    seconds = []
+    for _ in range(times):
+        started = perf_counter()
+        work()
+        seconds.append(perf_counter() - started)
+    return median(seconds)

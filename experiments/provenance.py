@@ -1,0 +1,111 @@
+"""What a result was made with: versions, CPU path, commit, and a hash of the sources that made it.
+
+Bits are comparable on the same versions and CPU path alone. The sources' hash covers the Python files of
+`experiments`, `strategies` and `partitions` that the run's own modules import, directly or not, parsed without
+comments and docstrings: a reworded comment, or another strategy's change, does not make a result stale.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("experiments", "strategies", "partitions")
+LIBRARIES = ("numpy", "torch", "flwr", "ray", "scipy", "pandas")
+
+
+@cache
+def sources_hash(modules: frozenset[str]) -> str:
+    """Hash (16 hex digits) of the modules and of every module of our rooms that they import."""
+    digest = hashlib.sha256()
+    for name in sorted(closure(modules)):
+        digest.update(f"{name}\n{_code(_path(name))}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def closure(modules: Iterable[str]) -> set[str]:
+    """The modules and all that they import within our rooms, by their import statements."""
+    found: set[str] = set()
+    left = list(modules)
+    while left:
+        name = left.pop()
+        if name in found or name.split(".")[0] not in ROOMS or not _path(name).exists():
+            continue
+        found.add(name)
+        left += _imports(name)
+    return found
+
+
+def _path(module: str) -> Path:
+    path = ROOT.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+@cache
+def _imports(module: str) -> list[str]:
+    """Every module named by an import statement, and the packages it lies in."""
+    names = []
+    for node in ast.walk(ast.parse(_path(module).read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return [".".join(name.split(".")[: depth + 1]) for name in names for depth in range(name.count(".") + 1)]
+
+
+@cache
+def _code(path: Path) -> str:
+    """The file's syntax tree without docstrings (comments are not in the tree)."""
+    tree = ast.parse(path.read_text("utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return ast.dump(tree)
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Python's version and those of the libraries that a result depends on."""
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in LIBRARIES}}
+
+
+@cache
+def commit() -> str | None:
+    """The checkout's commit, with `+` if tracked files differ from it; None outside git."""
+    try:
+        head = _git("rev-parse", "--short=12", "HEAD")
+        return head + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@cache
+def machine() -> str:
+    """Processor and system, without a host's name."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    return f"{model}, {platform.system()}"
+
+
+@cache
+def cpu_path() -> str:
+    """What decides the bits of a matrix product, beside the library's version."""
+    import torch
+
+    return f"{torch.backends.cpu.get_cpu_capability()}, MKL_CBWR={os.environ.get('MKL_CBWR', 'unset')}"

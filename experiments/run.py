@@ -1,0 +1,297 @@
+"""One run, start to end: spec and data in, record out.
+
+    deal the training rows -> standardise -> an engine runs the federation -> the record
+
+The caller loads the data and hands training and test rows apart; a tuning run is given no test rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from experiments import provenance
+from experiments.data.dataset import Dataset, split
+from experiments.engines import engine as engine_of
+from experiments.federation import Outcome, ServerSide
+from experiments.notation import canonical
+from experiments.seeds import Purpose, stream
+from experiments.spec import RunSpec
+from experiments.training.clients import ClientSide
+from experiments.training.evaluation import Evaluation, Rows
+from experiments.training.local import steps_a_round
+from experiments.training.models import Flat, first_weights
+from partitions import Deal, Fold, Pool, deal
+from results.record import RunRecord, decode_fields
+from strategies import Strategy, Workload
+
+LAST_ROUNDS = 5  # the score is the mean over these; fixed before any run
+OFFICES = ("CBS", "ISTAT", "ONS", "STATCAN")
+
+
+@dataclass(frozen=True)
+class About:
+    """What a record says of its data."""
+
+    name: str
+    title: str
+    form: str
+    classes: tuple[str, ...]
+    hash: str
+    notes: tuple[str, ...]
+    standardise: bool
+    overlap: int
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Training and test rows apart, as a run takes them.
+
+    Attributes:
+        train, test: rows; test is None in a tuning run.
+        recording: of the training rows.
+    """
+
+    about: About
+    train: Rows
+    recording: NDArray[np.int64]
+    test: Rows | None
+
+
+def prepare(dataset: Dataset, test_persons: Literal["official"] | Fold) -> RunData:
+    """Split a data set into training and test rows by persons."""
+    train, test = split(dataset, test_persons)
+    about = About(**{field.name: getattr(dataset, field.name) for field in dataclasses.fields(About)})
+    return RunData(
+        about,
+        Rows(dataset.x[train], dataset.y[train], dataset.person[train]),
+        dataset.recording[train],
+        Rows(dataset.x[test], dataset.y[test], dataset.person[test]),
+    )
+
+
+def resolved(spec: RunSpec, data: RunData) -> RunSpec:
+    """The spec as it will be run on this data: with its hash, and the number of offices if the partition prescribes it."""
+    clients = spec.clients or spec.partition.prescribed_clients(len(np.unique(data.train.person))) or 0
+    return dataclasses.replace(spec, data_hash=data.about.hash, clients=clients)
+
+
+def run(spec: RunSpec, data: RunData, engine: str = "inprocess", save_model: Path | None = None) -> RunRecord:
+    """Run a (resolved) spec.
+
+    Args:
+        save_model: where to leave the final model, or None.
+
+    Returns:
+        the record, whose status is `ok` or `diverged`.
+
+    Raises:
+        UserError, PartitionError, StrategyError: the spec does not fit the data; nothing was trained.
+        RuntimeError: the run failed.
+    """
+    torch.set_num_threads(1)
+    wall, cpu = perf_counter(), process_time()
+    offices = deal_rows(spec, data)
+    server, clients = sides(spec, data, offices)
+    outcome = engine_of(engine)(server, clients, len(clients.workloads))
+    record = _record(spec, data, offices, outcome, engine)
+    if save_model is not None and outcome.models is not None:
+        save(save_model, spec, data, outcome.models)
+    record["cost"] |= outcome.seconds | {"wall_s": perf_counter() - wall, "cpu_s": process_time() - cpu}
+    return decode_fields(record)
+
+
+def attempt(spec: RunSpec, data: RunData, engine: str = "inprocess", save_model: Path | None = None) -> RunRecord:
+    """As `run`, but a run that raises comes back as a record of status `failed` with its error."""
+    try:
+        return run(spec, data, engine, save_model)
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        where = "" if isinstance(error, ValueError) else "\n" + "".join(traceback.format_tb(error.__traceback__)[-3:])
+        return decode_fields(_frame(spec, data, engine) | {"status": "failed", "error": text + where})
+
+
+def deal_rows(spec: RunSpec, data: RunData) -> Deal:
+    """Who trains and validates on which rows. Depends on data, partition and seed, never on the strategy."""
+    pool = Pool(data.train.y, data.train.person, data.recording, len(data.about.classes))
+    return deal(
+        spec.partition,
+        pool,
+        spec.clients,
+        min_examples=spec.min_examples,
+        validation=spec.validation,
+        overlap=data.about.overlap,
+        rng_partition=stream(spec.split_seed, Purpose.PARTITION),
+        rng_validation=stream(spec.split_seed, Purpose.VALIDATION),
+    )
+
+
+def sides(spec: RunSpec, data: RunData, offices: Deal) -> tuple[ServerSide, ClientSide]:
+    """What the server and what the clients are given."""
+    scale = standardiser(spec, data, offices)
+    classes, shape = len(data.about.classes), data.train.x.shape[1:]
+    x = scale(data.train.x)
+    validation = tuple(Rows(x[rows], data.train.y[rows], data.train.person[rows]) for rows in offices.validation)
+    test = None if data.test is None else dataclasses.replace(data.test, x=scale(data.test.x))
+    workloads = spec.strategy.regroup([Workload(rows, steps_a_round(spec, len(rows))) for rows in offices.train])
+    first = first_weights(spec.model.module(shape, classes), stream(spec.seed, Purpose.INITIAL_WEIGHTS))
+    return (
+        ServerSide(spec, first, len(workloads), classes, shape, test, validation),
+        ClientSide(spec, x, data.train.y, classes, tuple(workloads)),
+    )
+
+
+def standardiser(spec: RunSpec, data: RunData, offices: Deal) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """`--standardise`: subtract mean and divide by standard deviation of the training rows, or leave rows as they are.
+
+    Pooled statistics are sums over offices (of counts, values and squares), which is all that an office would
+    disclose. Windows are standardised by channel, feature rows by feature; a constant column is centred only.
+    """
+    wanted = spec.standardise == "pooled" or (spec.standardise == "auto" and data.about.standardise)
+    if not wanted:
+        return lambda x: x
+    axes = tuple(range(data.train.x.ndim - 1))
+    parts = [data.train.x[rows].astype(np.float64) for rows in offices.train]
+    count = sum(part[..., 0].size for part in parts)
+    mean = sum(part.sum(axes) for part in parts) / count
+    # The second pass is on centred values: the difference of two large sums would lose the small variances.
+    variance = sum(((part - mean) ** 2).sum(axes) for part in parts) / count
+    scale = np.where(variance > 0, np.sqrt(variance), 1.0)
+    return lambda x: ((x - mean) / scale).astype(np.float32)
+
+
+def _frame(spec: RunSpec, data: RunData, engine: str) -> dict[str, Any]:
+    """What every record says, whatever came out."""
+    about = data.about
+    return {
+        "run_id": spec.run_id,
+        "engine": engine,
+        "status": "ok",
+        "spec": spec.options(),
+        "strategy_options": strategy_options(spec.strategy),
+        "data": {
+            "name": about.name,
+            "title": about.title,
+            "form": about.form,
+            "classes": about.classes,
+            "hash": about.hash,
+            "notes": about.notes,
+        },
+        "environment": {
+            "versions": provenance.versions(),
+            "machine": provenance.machine(),
+            "cpu_path": provenance.cpu_path(),
+            "commit": provenance.commit(),
+            "sources_hash": sources(spec, engine),
+            "data_hash": about.hash,
+        },
+    }
+
+
+def strategy_options(strategy: Strategy) -> dict[str, Any]:
+    """Every hyper-parameter with its value, defaults included (the canonical text leaves those out)."""
+    fields: dict[str, Any] = {}
+    for field in dataclasses.fields(strategy):  # type: ignore[arg-type]
+        value = getattr(strategy, field.name)
+        fields |= dict(value) if field.metadata.get("rest") else {field.name: value}
+    return {key: canonical(value) if isinstance(value, Strategy) else value for key, value in fields.items()}
+
+
+def save(path: Path, spec: RunSpec, data: RunData, models: NDArray[np.float32]) -> None:
+    """Write the final model, (M, d) rows laid out as the module's parameters, with a card as metadata of the file."""
+    from safetensors.torch import save_file
+
+    module = spec.model.module(data.train.x.shape[1:], len(data.about.classes))
+    tensors: dict[str, torch.Tensor] = {}
+    for number, w in enumerate(models):
+        Flat(module).load(w)
+        prefix = f"{OFFICES[number] if number < len(OFFICES) else number + 1}." if len(models) > 1 else ""
+        tensors |= {f"{prefix}{name}": tensor.detach().clone() for name, tensor in module.state_dict().items()}
+    card = {
+        "run_id": spec.run_id,
+        "spec": json.dumps(spec.options()),
+        "data": data.about.title,
+        "classes": json.dumps(data.about.classes),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path, metadata=card)
+
+
+def sources(spec: RunSpec, engine: str) -> str:
+    """Hash of the code that a run of this spec goes through."""
+    own = [spec.partition, spec.dataset, *_nested(spec.strategy)]
+    modules = {"experiments.run", f"experiments.engines.{engine}", *(type(part).__module__ for part in own)}
+    return provenance.sources_hash(frozenset(modules))
+
+
+def _nested(strategy: Strategy) -> list[Strategy]:
+    """A strategy and those given to it as options."""
+    values = [getattr(strategy, field.name) for field in dataclasses.fields(strategy)]  # type: ignore[arg-type]
+    values += [value for _, value in getattr(strategy, "options", ())]
+    return [strategy, *(inner for value in values if isinstance(value, Strategy) for inner in _nested(value))]
+
+
+def _record(spec: RunSpec, data: RunData, offices: Deal, outcome: Outcome, engine: str) -> dict[str, Any]:
+    federated = spec.strategy.federated
+    evaluation = outcome.evaluation
+    rows = [
+        dataclasses.asdict(office)
+        | {
+            "name": OFFICES[k] if k < len(OFFICES) else f"Office {k + 1}",
+            "validation_accuracy": evaluation.office_accuracy[k] if evaluation else None,
+            "bytes_up": outcome.bytes_up[k] if federated else 0,
+            "bytes_down": outcome.bytes_down[k] if federated else 0,
+            "rejected": outcome.rejected[k] if k < len(outcome.rejected) else 0,
+        }
+        for k, office in enumerate(offices.unevenness.offices)
+    ]
+    overall = dataclasses.asdict(offices.unevenness)
+    del overall["offices"]
+    return _frame(spec, data, engine) | {
+        "status": "diverged" if outcome.diverged else "ok",
+        "error": outcome.diverged,
+        "rounds": outcome.rounds,
+        "offices": rows,
+        "partition": overall
+        | {"hash": offices.hash, "moved": offices.moved, "moved_share": offices.moved_share, "marked": offices.marked},
+        "final": None if outcome.diverged else final(outcome, rows),
+        "cost": {key: sum(row[key] for row in rows) for key in ("bytes_up", "bytes_down")},
+        "filtered": any(outcome.rejected),
+    }
+
+
+def final(outcome: Outcome, offices: list[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of a finished run: the score (mean of the last rounds) and the final model's own."""
+    seen: Evaluation | None = outcome.evaluation
+    assert seen is not None
+    scored = [
+        (row["validation_accuracy"], row["num_examples"]) for row in offices if row["validation_accuracy"] is not None
+    ]
+    accuracies, sizes = [accuracy for accuracy, _ in scored], [size for _, size in scored]
+    return {
+        "score": _last([row["test_accuracy"] for row in outcome.rounds]),
+        "test_accuracy": seen.test_accuracy,
+        "test_macro_f1": seen.test_macro_f1,
+        "test_f1_per_class": seen.test_f1_per_class,
+        "test_correct_by_person": seen.correct_by_person,
+        "mean_office_accuracy": float(np.mean(accuracies)) if scored else None,
+        "weighted_office_accuracy": float(np.average(accuracies, weights=sizes)) if scored else None,
+        "worst_office_accuracy": min(accuracies) if scored else None,
+        "validation_score": _last([row["validation_accuracy"] for row in outcome.rounds]),
+    }
+
+
+def _last(values: list[float | None]) -> float | None:
+    """Mean over the last rounds; None where nothing was scored."""
+    kept = [value for value in values[-LAST_ROUNDS:] if value is not None]
+    return float(np.mean(kept)) if kept else None

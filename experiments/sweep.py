@@ -1,0 +1,148 @@
+"""Many runs on Ray: one task a run, one thread a task, every finished run stored at once.
+
+The driver alone writes results, so workers on other machines need no shared disk. Training and test rows are put into
+Ray's object store once and mapped by every worker. A kill loses only the runs in flight; started again, the sweep
+goes on with what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from experiments.errors import UserError
+from experiments.plan import DataKey, data_key
+from experiments.progress import Progress
+from experiments.run import RunData, attempt
+from experiments.spec import RunSpec
+from results.record import RunRecord
+from results.store import Store
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass
+class Summary:
+    """How a sweep ended: runs by status (`ok`, `diverged`, `failed`), and those in flight when it was interrupted."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    interrupted: bool = False
+
+    @property
+    def exit_status(self) -> int:
+        """0 all well, 1 some failed, 3 diverged only, 130 interrupted."""
+        if self.interrupted:
+            return 130
+        return 1 if self.counts["failed"] else 3 if self.counts["diverged"] else 0
+
+
+def sweep(
+    todo: Sequence[RunSpec],
+    data: Mapping[DataKey, RunData],
+    store: Store,
+    *,
+    engine: str = "inprocess",
+    workers: int | None = None,
+    address: str | None = None,
+) -> Summary:
+    """Make every run of `todo` and store each as it ends.
+
+    Args:
+        workers: runs at a time; all cores by default.
+        address: a Ray cluster to join, instead of starting Ray here.
+
+    Raises:
+        UserError: no cluster at `address`.
+    """
+    summary = Summary()
+    if not todo:
+        return summary
+    records = one_by_one(todo, data, engine) if engine != "inprocess" else on_ray(todo, data, workers, address)
+    with Progress(len(todo)) as progress:
+        try:
+            for record in records:
+                store.put(record)
+                summary.counts[record.status] += 1
+                progress.finished(record)
+        except KeyboardInterrupt:
+            summary.interrupted = True
+        finally:
+            records.close()
+    return summary
+
+
+def one_by_one(todo: Sequence[RunSpec], data: Mapping[DataKey, RunData], engine: str) -> Generator[RunRecord]:
+    """Runs under an engine that brings a Ray of its own: a child process each, never inside a Ray task."""
+    for spec in todo:
+        yield attempt(spec, data[data_key(spec)], engine)
+
+
+def on_ray(
+    todo: Sequence[RunSpec], data: Mapping[DataKey, RunData], workers: int | None, address: str | None
+) -> Generator[RunRecord]:
+    """Records as they end. Closing the generator cancels what is in flight and leaves Ray."""
+    import ray
+
+    connect(workers, address)
+    try:
+        task = ray.remote(num_cpus=1, max_retries=3)(_run)
+        shared = {key: _put(rows) for key, rows in data.items()}
+        slots = workers or int(ray.cluster_resources()["CPU"])  # type: ignore[no-untyped-call]
+        waiting = iter(todo)
+        flying: dict[Any, RunSpec] = {}
+        while True:
+            # Two tasks a worker keep it busy while the driver writes; the rest wait here: Ctrl-C has little to cancel.
+            for spec in waiting:
+                flying[task.remote(spec, *shared[data_key(spec)])] = spec
+                if len(flying) >= 2 * slots:
+                    break
+            if not flying:
+                return
+            ready, _ = ray.wait(list(flying), num_returns=1)
+            flying.pop(ready[0])
+            yield ray.get(ready[0])
+    finally:
+        ray.shutdown()
+
+
+def connect(workers: int | None, address: str | None) -> None:
+    """Start Ray here, or join a cluster.
+
+    Raises:
+        UserError: no cluster at the address.
+    """
+    import ray
+
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    environment["PYTHONPATH"] = str(ROOT)
+    if address is None:
+        # Workers inherit this process's environment; a Ray runtime environment would cost ten seconds at the start.
+        os.environ.update(environment)
+        ray.init(num_cpus=workers or len(os.sched_getaffinity(0)), include_dashboard=False, **options)
+        return
+    try:
+        ray.init(address=address, runtime_env={"env_vars": environment}, **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"--address {address}: no Ray cluster answers ({error}); start one with `ray start --head`"
+        ) from None
+
+
+_ENVIRONMENT = ("MKL_CBWR", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "FLWR_TELEMETRY_ENABLED")
+
+
+def _put(data: RunData) -> tuple[Any, Any]:
+    """Training and test rows as two objects of Ray's store."""
+    import ray
+
+    return ray.put(replace(data, test=None)), ray.put(data.test)
+
+
+def _run(spec: RunSpec, train: RunData, test: Any) -> RunRecord:
+    """The Ray task. Ray has mapped the rows already."""
+    return attempt(spec, replace(train, test=test))

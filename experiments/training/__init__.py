@@ -1,0 +1,1 @@
+"""What happens at a client: models, local training, and the client side of a run."""

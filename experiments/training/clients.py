@@ -1,0 +1,78 @@
+"""The client side of a run: from messages to replies, for one office or for all of a round at once.
+
+`Clients.answer` runs `open` for every message, one `train` for all of them, and `close` for every update. The
+in-process engine hands it a whole round; Flower's ClientApp, in a simulation or a deployment, hands it one message at
+a time. What an office keeps between rounds is given and taken back through a mapping, so the engine decides where it
+lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from numpy.typing import NDArray
+
+from experiments.training.local import ReferenceTrainer
+from strategies import Memory, Workload
+
+if TYPE_CHECKING:
+    from experiments.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class ClientSide:
+    """Everything the clients of a run need, and nothing of the server's (no test row, no validation row). It pickles.
+
+    Attributes:
+        spec: the run's options.
+        x, y: training rows as the model takes them, and labels.
+        classes: number of labels.
+        workloads: what each client trains on.
+    """
+
+    spec: RunSpec
+    x: NDArray[np.float32]
+    y: NDArray[np.int64]
+    classes: int
+    workloads: tuple[Workload, ...]
+
+    def start(self) -> Clients:
+        """Build model and trainer (in the process that will train)."""
+        return Clients(self)
+
+
+class Clients:
+    """The clients of a run in one process."""
+
+    def __init__(self, side: ClientSide) -> None:
+        self.strategy = side.spec.strategy
+        module = side.spec.model.module(side.x.shape[1:], side.classes)
+        self.trainer = ReferenceTrainer(side.spec, module, side.x, side.y, side.workloads)
+
+    def answer(
+        self, messages: Sequence[Message], clients: Sequence[int], memories: MutableMapping[int, Memory]
+    ) -> list[Message]:
+        """Replies to one round's messages, in their order; `clients` says whom each message is for."""
+        kinds = {message.metadata.message_type for message in messages}
+        if kinds == {MessageType.QUERY}:
+            return [introduce(message, client) for message, client in zip(messages, clients, strict=True)]
+        if kinds != {MessageType.TRAIN}:
+            raise RuntimeError(f"clients answer train or query messages; found {', '.join(sorted(kinds))}")
+        jobs = [
+            self.strategy.open(message, memories.get(client, {}))
+            for message, client in zip(messages, clients, strict=True)
+        ]
+        replies = []
+        for message, client, update in zip(messages, clients, self.trainer.train(jobs, clients), strict=True):
+            content, memories[client] = self.strategy.close(update, memories.get(client, {}))
+            replies.append(Message(content, reply_to=message))
+        return replies
+
+
+def introduce(message: Message, client: int) -> Message:
+    """Tell the server which office stands behind a node id."""
+    return Message(RecordDict({"config": ConfigRecord({"office": client})}), reply_to=message)

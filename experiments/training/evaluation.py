@@ -1,0 +1,137 @@
+"""How good a model is: on the common test rows, and on each office's own validation rows.
+
+A run has one global model, or one model an office (`local`): models are the rows of a matrix (M, d) with M = 1 or K.
+Test figures are plain means over the M models on the common test rows; an office's figure is its own model's, or the
+global one's, on its own validation rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from experiments.training.models import Flat, Model
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows to score on; `person` is the id of each row's person."""
+
+    x: NDArray[np.float32]
+    y: NDArray[np.int64]
+    person: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one evaluation saw. Figures without rows to stand on are None.
+
+    Attributes:
+        confusion: (M, C, C) test counts, true class by predicted class.
+        test_loss: mean cross-entropy over models and test rows.
+        correct_by_person: person -> (correct, total) test rows, both summed over models.
+        office_accuracy: accuracy of each office's validation rows, None for an office without.
+        validation_accuracy: of all validation rows together.
+    """
+
+    confusion: NDArray[np.int64] | None
+    test_loss: float | None
+    correct_by_person: dict[str, tuple[int, int]] | None
+    office_accuracy: list[float | None]
+    validation_accuracy: float | None
+
+    @property
+    def test_accuracy(self) -> float | None:
+        if self.confusion is None:
+            return None
+        correct = self.confusion.trace(axis1=1, axis2=2)
+        return float(np.mean(correct / self.confusion.sum(axis=(1, 2))))
+
+    @property
+    def test_f1_per_class(self) -> list[float | None] | None:
+        """F1 of each class, mean over models; None for a class without test rows."""
+        if self.confusion is None:
+            return None
+        present = self.confusion.sum(axis=2).sum(axis=0) > 0
+        scores = f1_per_class(self.confusion).mean(axis=0)
+        return [float(score) if here else None for score, here in zip(scores, present, strict=True)]
+
+    @property
+    def test_macro_f1(self) -> float | None:
+        """Mean F1 over the classes of the test rows."""
+        scores = self.test_f1_per_class
+        return None if scores is None else float(np.mean([score for score in scores if score is not None]))
+
+
+def f1_per_class(confusion: NDArray[np.int64]) -> Floats:
+    """F1 = 2 TP / (2 TP + FP + FN) of each class, from (..., C, C) counts; 0 for one neither there nor predicted."""
+    hit = np.diagonal(confusion, axis1=-2, axis2=-1)
+    both = confusion.sum(axis=-1) + confusion.sum(axis=-2)  # (TP + FN) + (TP + FP)
+    scores: Floats = np.divide(2.0 * hit, both, out=np.zeros(hit.shape), where=both > 0)
+    return scores
+
+
+class Evaluator:
+    """Score models on fixed rows.
+
+    Args:
+        model: settings of the model.
+        classes: number of classes C.
+        shape: shape of one row.
+        test: the common test rows, or None (a tuning run never sees them).
+        validation: the validation rows of each office (maybe none), in office order.
+    """
+
+    def __init__(
+        self, model: Model, classes: int, shape: tuple[int, ...], test: Rows | None, validation: Sequence[Rows]
+    ) -> None:
+        self.classes, self.test, self.validation = classes, test, validation
+        self.flat = Flat(model.module(shape, classes))
+
+    @torch.no_grad()
+    def __call__(self, models: NDArray[np.float32]) -> Evaluation:
+        """Score models (M, d)."""
+        correct = [0.0] * len(self.validation)
+        confusions, losses, hits = [], [], []
+        for number, w in enumerate(models):
+            self.flat.load(w)
+            if self.test is not None:
+                logits = self.flat.module(torch.from_numpy(self.test.x))
+                losses.append(float(functional.cross_entropy(logits, torch.from_numpy(self.test.y))))
+                predicted = logits.argmax(1).numpy()
+                confusions.append(self._confusion(self.test.y, predicted))
+                hits.append(predicted == self.test.y)
+            for office, rows in enumerate(self.validation):
+                if len(rows) and (len(models) == 1 or office == number):
+                    predicted = self.flat.module(torch.from_numpy(rows.x)).argmax(1).numpy()
+                    correct[office] = float(np.sum(predicted == rows.y))
+        total = sum(len(rows) for rows in self.validation)
+        return Evaluation(
+            confusion=np.stack(confusions) if confusions else None,
+            test_loss=float(np.mean(losses)) if losses else None,
+            correct_by_person=self._by_person(np.stack(hits)) if hits else None,
+            office_accuracy=[
+                right / len(rows) if len(rows) else None for right, rows in zip(correct, self.validation, strict=True)
+            ],
+            validation_accuracy=sum(correct) / total if total else None,
+        )
+
+    def _confusion(self, true: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.int64]:
+        cells = np.bincount(true * self.classes + predicted, minlength=self.classes**2)
+        return cells.reshape(self.classes, self.classes)
+
+    def _by_person(self, hits: NDArray[np.bool_]) -> dict[str, tuple[int, int]]:
+        """Correct and all test rows of each person, summed over models; `hits` is (M, rows)."""
+        assert self.test is not None
+        persons = {person: self.test.person == person for person in np.unique(self.test.person)}
+        return {str(person): (int(hits[:, own].sum()), len(hits) * int(own.sum())) for person, own in persons.items()}

@@ -1,0 +1,147 @@
+"""Records as tidy data frames: a row a run, a round, an office, a class.
+
+A *cell* is all that is asked of a run but its seed: runs of one cell are repetitions, and every mean and interval is
+over a cell. The trainer (whose kernels agree to 1e-5) and the engine (whose bits agree) are not part of it. Where a
+cell holds one seed twice, made by two engines say, one of the two is `primary` and counts; costs alone look at all of
+them.
+
+Rows are in the order of the runs' keys, whatever the order the records came in, so that every sum made of them is the
+same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from results import ResultsError
+from results.compact import table
+from results.record import RunRecord
+
+NOT_IN_CELL = ("seed", "data_hash", "trainer")  # of the spec; the data's hash stands with the data set
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What came out of many runs.
+
+    Attributes:
+        runs: one row a run, with the spec's options as columns, the final figures, unevenness, cost and environment;
+            `cell` is a
+            number, `primary` whether the run counts. Accuracies and F1 in [0, 1].
+        rounds: one row a round, `run` being the row of `runs`.
+        offices: one row an office, with `run` and `office` (from 0); `class_counts` is a list.
+        classes: one row a class, with `run`, `class_` (from 0) and `f1` in [0, 1] of the final model.
+        options: names of the spec's options, in their order.
+    """
+
+    runs: pd.DataFrame
+    rounds: pd.DataFrame
+    offices: pd.DataFrame
+    classes: pd.DataFrame
+    options: tuple[str, ...]
+
+    def of(self, chosen: pd.Series[bool]) -> Frames:
+        """The frames of some runs; `run` goes on pointing at the index of `runs`."""
+        runs = self.runs[chosen]
+        rounds, offices, classes = (
+            part[part["run"].isin(runs.index)] for part in (self.rounds, self.offices, self.classes)
+        )
+        return Frames(runs, rounds, offices, classes, self.options)
+
+
+def frames(records: Iterable[RunRecord] | pa.Table) -> Frames:
+    """Frames of records, or of a table of them (`compact.table`).
+
+    Raises:
+        ResultsError: there is no run.
+    """
+    runs = records if isinstance(records, pa.Table) else table(records)
+    if runs.num_rows == 0:
+        raise ResultsError("no runs to report: make some with `sweep` or `run`, or name their folder with --results")
+    spec = pd.DataFrame(_decoded(runs["spec"]))
+    wide = pd.concat([_plain(runs, ("run_id", "engine", "status", "error", "filtered")), spec, _flat(runs)], axis=1)
+    wide["strategy_options"] = runs["strategy_options"].to_pylist()
+    wide["cell"] = _cells(spec, wide["data_hash"])
+    wide["primary"] = _primary(wide)
+    classes = _exploded(runs, "final", "test_f1_per_class").rename(columns={"value": "f1", "place": "class_"})
+    offices = _exploded(runs, "offices").rename(columns={"place": "office"})
+    return Frames(wide, _exploded(runs, "rounds"), offices, classes, tuple(spec.columns))
+
+
+def _decoded(column: pa.ChunkedArray) -> list[dict[str, Any]]:
+    decoder = msgspec.json.Decoder(dict[str, Any])
+    return [decoder.decode(text) for text in column.to_pylist()]
+
+
+def _plain(runs: pa.Table, names: tuple[str, ...]) -> pd.DataFrame:
+    return _pandas(runs.select(list(names)))
+
+
+def _pandas(part: pa.Table) -> pd.DataFrame:
+    frame: pd.DataFrame = part.to_pandas()
+    return frame
+
+
+def _flat(runs: pa.Table) -> pd.DataFrame:
+    """The nested structs as columns. Names that would clash or say too little take a prefix."""
+    parts = []
+    for struct, skipped, renamed in (
+        ("data", ("form", "hash"), {name: f"data_{name}" for name in ("name", "title", "notes", "classes")}),
+        ("partition", (), {"hash": "partition_hash"}),
+        ("final", ("test_f1_per_class",), {}),
+        ("cost", (), {}),
+        ("environment", ("data_hash",), {}),
+    ):
+        column = runs[struct].combine_chunks()
+        fields = [field.name for field in column.type if field.name not in skipped]
+        part = pa.table({renamed.get(name, name): pc.struct_field(column, name) for name in fields})
+        parts.append(_pandas(part))
+    return pd.concat(parts, axis=1)
+
+
+def _exploded(runs: pa.Table, *path: str) -> pd.DataFrame:
+    """A nested list as one row an item, with the `run` it belongs to and its `place` in the list."""
+    lists = runs[path[0]].combine_chunks()
+    for name in path[1:]:
+        lists = pc.struct_field(lists, name)
+    run = pc.list_parent_indices(lists).to_numpy()
+    items = lists.flatten()
+    if pa.types.is_struct(items.type):
+        values = _pandas(pa.Table.from_struct_array(items))
+    else:
+        values = _pandas(pa.table({"value": items}))
+    starts = np.searchsorted(run, run)  # first row of the same run: `run` ascends
+    values.insert(0, "run", run)
+    values.insert(1, "place", np.arange(len(run)) - starts)
+    return values
+
+
+def _cells(spec: pd.DataFrame, data_hash: pd.Series[str]) -> pd.Series[int]:
+    """Cell numbers. An option that is null is the same as one that an older record does not know."""
+    asked = spec.drop(columns=[name for name in NOT_IN_CELL if name in spec]).astype(object)
+    rows = asked.where(asked.notna(), None).to_dict("records")
+    texts = [msgspec.json.encode({k: v for k, v in row.items() if v is not None}, order="sorted") for row in rows]
+    names = pd.Series([text.decode() for text in texts], index=spec.index) + data_hash.astype(str)
+    return pd.Series(pd.factorize(names, sort=True)[0], index=spec.index)
+
+
+def _primary(runs: pd.DataFrame) -> pd.Series[bool]:
+    """One run a cell and seed: finished before unfinished, in process before other engines, trainer `auto` first."""
+    rank = pd.DataFrame(
+        {
+            "cell": runs["cell"],
+            "seed": runs["seed"],
+            "status": runs["status"].map({"ok": 0, "diverged": 1, "failed": 2}),
+            "engine": runs["engine"].ne("inprocess"),
+            "trainer": runs["trainer"].ne("auto") if "trainer" in runs else False,
+        }
+    ).sort_values(["cell", "seed", "status", "engine", "trainer"], kind="stable")
+    return ~rank.duplicated(["cell", "seed"]).reindex(runs.index)

@@ -1,0 +1,161 @@
+"""What a strategy is: a frozen dataclass of hyper-parameters with a server part and a client part.
+
+The server part is a Flower strategy, so that Flower's round loop drives it and anyone can lift it into a ServerApp.
+The client part is three pure functions, so that the same file serves one office over TLS and a whole cohort in one
+batched pass:
+
+    open(message, memory) -> Job            read what the server sent
+    gradient(g, w, w_t, memory) -> g        change a local step; arrays are stacked, (K, d)
+    close(update, memory) -> reply, memory  write what the server gets, and what the office keeps for the next round
+
+Everything has FedAvg's behaviour as its default: a strategy overrides only what differs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from flwr.app import Message, RecordDict
+    from flwr.serverapp import Grid
+    from flwr.serverapp.strategy import Strategy as FlowerStrategy
+
+Vector = NDArray[np.float32]
+Memory = dict[str, NDArray[Any]]  # what an office keeps between rounds, by name
+
+
+class StrategyError(ValueError):
+    """A hyper-parameter out of its range, or a combination that makes no sense: what was found, what is expected."""
+
+
+@dataclass(frozen=True)
+class Federation:
+    """What a server may know before round 1.
+
+    Attributes:
+        clients: number of clients it will see.
+        cohort: number of clients that train in a round.
+        weights: length d of the flat model.
+        seed: for strategies that draw at the server; every draw takes its own stream from it.
+    """
+
+    clients: int
+    cohort: int
+    weights: int
+    seed: int
+
+
+class OfficeGrid(Protocol):
+    """What our Grid tells a strategy beyond Flower's: who is who among the nodes of the round."""
+
+    @property
+    def offices(self) -> Mapping[int, int]:
+        """Node id -> office index of this round's cohort, in office order."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What one client trains on in every round: its rows, and how many steps it takes."""
+
+    rows: NDArray[np.int64]  # (n,) row numbers of the training data, ascending
+    steps: int  # minibatch steps a round
+
+
+@dataclass(frozen=True)
+class Job:
+    """One client's work in one round, as `open` read it from the server's message."""
+
+    w: Vector  # (d,) received model
+    round: int  # 1, 2, ...
+    memory: Memory = field(default_factory=dict)  # what `gradient` needs, each (d,) or (1,)
+
+
+@dataclass(frozen=True)
+class Update:
+    """What local training made of a job."""
+
+    job: Job
+    w: Vector  # (d,) trained model
+    num_examples: int
+    num_batches: int  # local steps taken
+    train_loss: float  # mean over the round's minibatches, each at the weights of its step
+
+
+class Strategy(ABC):
+    """Base of every strategy's dataclass.
+
+    Class attributes say what a strategy may be combined with; law tests hold them over every file of this folder:
+        linear: the server forms only weighted sums of updates, so it can run under encryption, masking and central DP.
+        dp: `after_noise` if its extra terms act after a noised gradient, else the reason why local DP is refused.
+        federated: False for the reference arms, which send nothing (their bytes are 0).
+        examples: notations that show it, run by the law tests.
+    """
+
+    linear: ClassVar[bool] = False
+    dp: ClassVar[str] = "refused: not shown to act after the noise"
+    federated: ClassVar[bool] = True
+    examples: ClassVar[Sequence[str]] = ()
+
+    @abstractmethod
+    def server(self, grid: Grid, federation: Federation) -> FlowerStrategy:
+        """The Flower strategy that runs the rounds. Every client that `grid` shows takes part in the round."""
+
+    def initial(self, w: Vector, federation: Federation) -> Vector:
+        """First weights as the server sends them, from the model's own `w` (d,)."""
+        return w
+
+    def regroup(self, workloads: Sequence[Workload]) -> list[Workload]:
+        """Who trains on what; only the centralised arm changes it."""
+        return list(workloads)
+
+    def open(self, message: Message, memory: Memory) -> Job:
+        """Read the server's message; the default takes the model and the round."""
+        from strategies.wire import unpack
+
+        content = message.content
+        return Job(
+            w=unpack(next(iter(content.array_records.values()))),
+            round=int(str(next(iter(content.config_records.values()))["server-round"])),
+            memory=memory,
+        )
+
+    def gradient(self, g: Any, w: Any, w_t: Any, memory: Mapping[str, Any]) -> Any:
+        """The direction of a local step from the loss's gradient; arrays are (K, d), one row a client of the cohort."""
+        return g
+
+    def close(self, update: Update, memory: Memory) -> tuple[RecordDict, Memory]:
+        """The reply, and what the office remembers; the default sends the trained model and its counts."""
+        from strategies.wire import reply
+
+        return reply(update), memory
+
+    def search_space(self) -> dict[str, Any]:
+        """Hyper-parameters to tune, at most two: name -> (low, high) on a log scale, or a list of choices."""
+        return {}
+
+    @property
+    def changes_gradient(self) -> bool:
+        """Whether local steps differ from plain SGD's (a fast path may skip the hook otherwise)."""
+        return type(self).gradient is not Strategy.gradient
+
+
+Weighting = Literal["uniform", "examples", "batches"]
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Refuse a value that is none of the choices."""
+    if value not in choices:
+        raise StrategyError(f"{name} must be one of {', '.join(choices)}; found {value!r}")
+
+
+def check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
+    """Refuse a number outside [low, high] (NaN is outside of everything)."""
+    if not low <= value <= high:
+        wanted = f"in [{low:g}, {high:g}]" if high < float("inf") else f"at least {low:g}"
+        raise StrategyError(f"{name} must be {wanted}; found {value!r}")

@@ -1,0 +1,178 @@
+"""Engines: the same bits whatever runs the clients, replies in office order, and Flower's internals as we know them."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import Any
+
+import flwr
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAvg as FlowerFedAvg
+
+from experiments.engines import engine, flower, inprocess, simulation
+from experiments.engines.grid import OrderedGrid, update_length, who_is_who
+from experiments.engines.inprocess import InProcessGrid
+from experiments.errors import UserError
+from experiments.run import deal_rows, sides
+from strategies import Federation
+from strategies.fedavg import everyone
+from strategies.wire import NumpyArray, pack, payload_bytes, unpack
+from tests.experiments.problems import problem
+from tests.experiments.toys import Remembering
+
+
+def test_flower_is_the_version_that_our_contact_with_its_internals_was_written_for() -> None:
+    assert flwr.__version__.startswith(flower.FLOWER_VERSION + ".")
+
+
+def both(**options: Any) -> tuple[Any, Any]:
+    spec, data = problem(**{k: v for k, v in options.items() if k != "strategy"})
+    strategy = options.get("strategy", spec.strategy)
+    if isinstance(strategy, str):
+        spec, data = problem(**options)
+    else:
+        spec = replace(spec, strategy=strategy)
+    server, clients = sides(spec, data, deal_rows(spec, data))
+    return tuple(run(server, clients, len(clients.workloads)) for run in (inprocess.run, simulation.run))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"strategy": Remembering(), "fraction": 0.5, "partition": "dirichlet_even(0.3)"},
+        {"strategy": "local", "optimizer": "sgd(momentum=0.9)"},
+    ],
+    ids=["memory and cohorts", "local"],
+)
+def test_flowers_simulation_gives_the_same_bits(options: dict[str, Any]) -> None:
+    here, there = both(rounds=3, **options)
+    assert np.array_equal(here.models, there.models)
+    assert here.rounds == there.rounds
+    assert (here.bytes_up, here.bytes_down) == (there.bytes_up, there.bytes_down)
+
+
+def test_memory_matters_in_that_test() -> None:
+    spec, data = problem(rounds=3)
+    finals = []
+    for strategy in (spec.strategy, Remembering()):
+        server, clients = sides(replace(spec, strategy=strategy), data, deal_rows(spec, data))
+        finals.append(inprocess.run(server, clients, 4).models)
+    assert not np.array_equal(*finals)
+
+
+def test_a_simulation_that_fails_says_why() -> None:
+    from tests.experiments.toys import Failing
+
+    spec, data = problem(rounds=2)
+    server, clients = sides(replace(spec, strategy=Failing()), data, deal_rows(spec, data))
+    with pytest.raises(RuntimeError, match="the disk is full|round 2, client"):
+        simulation.run(server, clients, 4)
+
+
+class Shuffled(InProcessGrid):
+    """Replies in order of arrival, as Flower's own Grids give them."""
+
+    def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> list[Message]:
+        replies = super().send_and_receive(messages, timeout=timeout)
+        random.Random(len(replies)).shuffle(replies)
+        return replies
+
+    def get_node_ids(self) -> list[int]:
+        return super().get_node_ids()[::-1]
+
+
+def test_order_of_arrival_does_not_matter() -> None:
+    spec, data = problem(fraction=0.75)
+    server, clients = sides(spec, data, deal_rows(spec, data))
+    flower.identify()
+    ordered, shuffled = (server(grid(clients, 4)) for grid in (InProcessGrid, Shuffled))
+    assert np.array_equal(ordered.models, shuffled.models)
+    assert ordered.rounds == shuffled.rounds
+
+
+def test_nodes_are_asked_who_they_are() -> None:
+    spec, data = problem()
+    _, clients = sides(spec, data, deal_rows(spec, data))
+    flower.identify()
+    assert who_is_who(Shuffled(clients, 4), 4) == [1, 2, 3, 4]
+
+
+def test_a_missing_node_is_told() -> None:
+    spec, data = problem()
+    _, clients = sides(spec, data, deal_rows(spec, data))
+    with pytest.raises(RuntimeError, match="4 of 5 clients are connected"):
+        who_is_who(InProcessGrid(clients, 4), 5, patience=0.2)
+
+
+class Silent(InProcessGrid):
+    """One client never answers."""
+
+    def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> list[Message]:
+        return super().send_and_receive(messages, timeout=timeout)[:-1]
+
+
+def test_a_client_that_does_not_answer_fails_the_run() -> None:
+    spec, data = problem()
+    server, clients = sides(spec, data, deal_rows(spec, data))
+    flower.identify()
+    grid = OrderedGrid(Silent(clients, 4), [1, 2, 3, 4], 0, 4, True)
+    strategy = FlowerFedAvg(**everyone(Federation(4, 4, 10, 0)))
+    with pytest.raises(RuntimeError, match="3 of 4 clients answered"):
+        strategy.start(grid, initial_arrays=pack(server.first), num_rounds=1)
+
+
+def test_cohorts_are_those_of_the_seed_and_round() -> None:
+    grids = [OrderedGrid(InnerOnly(), list(range(10, 20)), seed, 3, True) for seed in (1, 1, 2)]
+    drawn = []
+    for grid in grids:
+        rounds = []
+        for finished in range(1, 6):
+            rounds.append(grid.get_node_ids())
+            grid._next_round(finished)
+        drawn.append(rounds)
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert all(cohort == sorted(cohort) and len(set(cohort)) == 3 for cohort in drawn[0])
+
+
+class InnerOnly(InProcessGrid):
+    def __init__(self) -> None:
+        pass
+
+
+def test_a_numpy_array_is_a_flower_array() -> None:
+    w = np.arange(5, dtype=np.float32)
+    ours, theirs = NumpyArray(w), Array(w)
+    assert (ours.dtype, ours.shape, ours.stype, ours.data) == (theirs.dtype, theirs.shape, theirs.stype, theirs.data)
+    assert ours.numpy() is w
+    assert np.array_equal(unpack(ArrayRecord({"w": theirs})), w)
+    assert payload_bytes(RecordDict({"arrays": pack(w)})) == 20
+    inflated = Array.inflate(ours.deflate(), children=ours.children)
+    assert np.array_equal(inflated.numpy(), w)
+
+
+def test_update_length() -> None:
+    sent, back = (RecordDict({"arrays": pack(np.array(w, np.float32))}) for w in ([0, 0], [3, 4]))
+    assert update_length(sent, back) == 5
+    for bad in (np.nan, np.inf):
+        spoilt = RecordDict({"arrays": pack(np.array([bad, 1], np.float32))})
+        assert not np.isfinite(update_length(sent, spoilt))
+
+
+def test_engines_by_name() -> None:
+    assert engine("inprocess") is inprocess.run
+    with pytest.raises(UserError, match="simulaton"):
+        engine("simulaton")
+
+
+def test_the_grid_is_a_whole_flower_grid() -> None:
+    spec, data = problem()
+    _, clients = sides(spec, data, deal_rows(spec, data))
+    grid: Grid = OrderedGrid(InProcessGrid(clients, 4), [1, 2, 3, 4], 0, 4, True)
+    assert [node.node_id for node in grid.get_nodes()] == [1, 2, 3, 4]
+    flower.identify()
+    message = grid.create_message(RecordDict(), MessageType.TRAIN, 1, "1")
+    assert message.metadata.dst_node_id == 1

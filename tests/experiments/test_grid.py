@@ -1,0 +1,87 @@
+"""Grid files: what they multiply out to, and how a mistake in one is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from experiments.errors import UserError
+from experiments.grid import FOLDER, load_grid
+
+
+def write(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_lists_are_axes(tmp_path: Path) -> None:
+    grid = load_grid(
+        write(tmp_path, "partition: [iid, shards(2)]\nstrategy: [fedavg, local]\nseed: [0, 1, 2]\nclient-lr: 1e-2\n")
+    )
+    specs = grid.specs()
+    assert len(specs) == len({spec.run_id for spec in specs}) == 12
+    assert {spec.client_lr for spec in specs} == {0.01}
+    assert [spec.seed for spec in specs[:3]] == [0, 1, 2]
+
+
+def test_the_same_run_twice_is_one_run(tmp_path: Path) -> None:
+    assert len(load_grid(write(tmp_path, "strategy: [fedprox, fedprox(0.01), fedprox(mu=.01)]\n")).specs()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "runs", "names_dataset"), [("smoke", 16, True), ("pilot", 11 * 4 * 5, False), ("recipe", 20, True)]
+)
+def test_shipped_grids(name: str, runs: int, names_dataset: bool) -> None:
+    grid = load_grid(name)
+    assert (len(grid.specs()), grid.names_dataset) == (runs, names_dataset)
+
+
+def test_every_shipped_grid_is_readable() -> None:
+    assert all(load_grid(path.stem).specs() for path in FOLDER.glob("*.yaml"))
+
+
+def test_only_and_set() -> None:
+    grid = load_grid(
+        "pilot", only=["partition=majority(0.7)", "seed=2", "seed=3"], changes=["rounds=3", "client_lr=[0.1, 0.2]"]
+    )
+    specs = grid.specs()
+    assert len(specs) == 1 * 4 * 2 * 2
+    assert {spec.rounds for spec in specs} == {3}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("partition: [iid\n", "not readable YAML"),
+        ("- iid\n", "expected lines of `option: value`; found list"),
+        ("", "found NoneType"),
+        ("stratgy: fedavg\n", "did you mean 'strategy'"),
+        ("strategy: []\n", "strategy is an empty list"),
+        ("rounds: [5, few]\n", "rounds must be a whole number; found 'few'"),
+    ],
+)
+def test_mistakes_are_told(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        load_grid(write(tmp_path, text)).specs()
+
+
+@pytest.mark.parametrize(
+    ("only", "changes", "told"),
+    [
+        (["strategy=fedavgm"], [], "unknown strategy|has fedavg"),
+        (["rounds=7"], [], "grid smoke has 5"),
+        (["client_lr=1"], [], "does not set client_lr"),
+        (["strategy"], [], "expected key=value"),
+        ([], ["=3"], "expected key=value"),
+    ],
+)
+def test_bad_narrowing_is_told(only: list[str], changes: list[str], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        load_grid("smoke", only, changes).specs()
+
+
+def test_an_unknown_grid_is_told_with_what_there_is() -> None:
+    with pytest.raises(UserError, match="did you mean 'pilot'"):
+        load_grid("pilto")

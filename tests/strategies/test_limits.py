@@ -1,0 +1,36 @@
+"""What each strategy reduces to at the edge of its range."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.strategies.least_squares import federate
+
+
+def test_fedprox_without_mu_is_fedavg_bit_for_bit() -> None:
+    assert np.array_equal(federate("fedprox(mu=0)")[0], federate("fedavg")[0])
+
+
+def test_fedprox_pulls_towards_the_received_model() -> None:
+    """More mu, less way: the squared term's pull grows with the distance, where a constant pull would overshoot."""
+    start = federate("fedavg", rounds=1)[0]
+    ways = [np.linalg.norm(federate(f"fedprox(mu={mu})", rounds=1)[0] - start) for mu in (0, 0.1, 1, 10)]
+    assert ways == sorted(ways)
+    assert ways[0] == 0
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "fedprox(mu=1)"])
+def test_one_client_a_round_is_that_clients_model(strategy: str) -> None:
+    uniform, cohorts = federate(
+        strategy.replace(")", ", weighting=uniform)") if "(" in strategy else "fedavg(weighting=uniform)", 1
+    )
+    weighted, same = federate(strategy, 1)
+    assert cohorts == same
+    np.testing.assert_allclose(uniform, weighted, rtol=1e-12)
+
+
+def test_flowers_trimmed_mean_with_default_beta_cuts_nobody_of_three() -> None:
+    """Flower 1.41: a fraction of 0.2 of three (or four) clients is no client, so its default is a plain mean."""
+    trimmed, _ = federate("flower(path=flwr.serverapp.strategy.FedTrimmedAvg)")
+    np.testing.assert_allclose(trimmed, federate("fedavg(weighting=uniform)")[0], rtol=1e-6)
