@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from results import ResultsError
 from results.compact import table
@@ -48,7 +49,7 @@ class Frames:
     classes: pd.DataFrame
     options: tuple[str, ...]
 
-    def of(self, chosen: pd.Series[bool]) -> Frames:
+    def of(self, chosen: pd.Series[bool] | NDArray[np.bool_]) -> Frames:
         """The frames of some runs; `run` goes on pointing at the index of `runs`."""
         runs = self.runs[chosen]
         rounds, offices, classes = (
@@ -66,7 +67,7 @@ def frames(records: Iterable[RunRecord] | pa.Table) -> Frames:
     runs = records if isinstance(records, pa.Table) else table(records)
     if runs.num_rows == 0:
         raise ResultsError("no runs to report: make some with `sweep` or `run`, or name their folder with --results")
-    spec = pd.DataFrame(_decoded(runs["spec"]))
+    spec = _spec(runs["spec"])
     wide = pd.concat([_plain(runs, ("run_id", "engine", "status", "error", "filtered")), spec, _flat(runs)], axis=1)
     wide["strategy_options"] = runs["strategy_options"].to_pylist()
     wide["cell"] = _cells(spec, wide["data_hash"])
@@ -76,9 +77,13 @@ def frames(records: Iterable[RunRecord] | pa.Table) -> Frames:
     return Frames(wide, _exploded(runs, "rounds"), offices, classes, tuple(spec.columns))
 
 
-def _decoded(column: pa.ChunkedArray) -> list[dict[str, Any]]:
+def _spec(column: pa.ChunkedArray) -> pd.DataFrame:
+    """One column an option; numbers as numbers where every run has the option."""
     decoder = msgspec.json.Decoder(dict[str, Any])
-    return [decoder.decode(text) for text in column.to_pylist()]
+    found = pd.DataFrame([decoder.decode(text) for text in column.to_pylist()], dtype=object)
+    # A missing value would turn whole numbers into floats, and 4 offices into 4.0.
+    whole = {name: values.infer_objects() for name, values in found.items() if values.notna().all()}
+    return found.assign(**whole)
 
 
 def _plain(runs: pa.Table, names: tuple[str, ...]) -> pd.DataFrame:

@@ -1,0 +1,194 @@
+"""What a report tells apart: a *study* is the runs made on one data set; a *cell* is one row of its tables.
+
+Every option that all runs of a study share is said once, in the captions; one that differs becomes a column. Of
+those, `panels` are the options that differ between runs of the *same* strategy and partition (a grid over learning
+rates): a figure or a pivot has no place for them and is split by them. An option that follows from the strategy (its
+tuned rate) or from the partition (its number of offices) needs no split.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from results.frame import NOT_IN_CELL, Frames
+from results.statistics import half_width
+
+APART = ("dataset", "form", "partition", "strategy", *NOT_IN_CELL)  # options that are no setting
+ARMS = ("local", "centralised")  # the reference arms, by their strategy's name
+BASELINE = "fedavg"
+CLAIM_SEEDS = 10  # with fewer, a table makes no claims
+MEASURES = (
+    "score",
+    "test_accuracy",
+    "test_macro_f1",
+    "mean_office_accuracy",
+    "weighted_office_accuracy",
+    "worst_office_accuracy",
+)
+
+
+@dataclass(frozen=True)
+class Study:
+    """The runs on one data set.
+
+    Attributes:
+        slug: what its files' names begin with.
+        title: of the data set.
+        notes: its caveats.
+        classes: names of its classes.
+        frames: its runs; in `frames.runs` all options but the seed are text, ordered as tables list them.
+        settings: options that differ between its runs, other than partition, strategy and seed.
+        panels: those of them that a figure or a pivot is split by.
+        common: the other options with their value.
+    """
+
+    slug: str
+    title: str
+    notes: tuple[str, ...]
+    classes: tuple[str, ...]
+    frames: Frames
+    settings: tuple[str, ...]
+    panels: tuple[str, ...]
+    common: dict[str, str]
+
+    @property
+    def primary(self) -> pd.DataFrame:
+        """Its runs, each seed of a cell once."""
+        return self.frames.runs[self.frames.runs["primary"]]
+
+    @property
+    def scored(self) -> pd.DataFrame:
+        """Those that finished and were scored on test rows."""
+        runs = self.primary
+        return runs[(runs["status"] == "ok") & runs["score"].notna()]
+
+    @property
+    def row(self) -> list[str]:
+        """The columns that name a cell."""
+        return ["partition", "strategy", *self.settings]
+
+    def split(self) -> list[tuple[str, Study]]:
+        """The study by its panels: what each part has in common (`client_lr 0.1`, or nothing), and the part."""
+        if not self.panels:
+            return [("", self)]
+        parts = []
+        combination: Any
+        for combination, runs in self.frames.runs.groupby(list(self.panels), observed=True, sort=True):
+            label = ", ".join(f"{name} {value}" for name, value in zip(self.panels, combination, strict=True))
+            frames = self.frames.of(self.frames.runs.index.isin(runs.index))
+            parts.append((label, _study(f"{self.slug}-{slug(label)}", self.title, frames)))
+        return parts
+
+
+def studies(frames: Frames) -> list[Study]:
+    """The frames by data set, sorted by title. Runs on other content of the same name (`data_hash`) stand apart."""
+    found = []
+    taken: set[str] = set()
+    content: Any
+    for content, runs in frames.runs.groupby(["data_title", "form", "data_hash"], sort=True):
+        title, form, data_hash = content
+        names = (slug(title), f"{slug(title)}-{form}", f"{slug(title)}-{form}-{data_hash[:6]}")
+        name = next(name for name in names if name not in taken)
+        taken.add(name)
+        shown = title if name == names[0] else f"{title}, {form}" + (f", data {data_hash[:6]}" * (name == names[2]))
+        part = frames.of(frames.runs.index.isin(runs.index))
+        asked = {option: _ordered(part.runs[option], option) for option in part.options if option != "seed"}
+        found.append(_study(name, shown, Frames(part.runs.assign(**asked), *_rest(part))))
+    return found
+
+
+def _rest(part: Frames) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
+    return part.rounds, part.offices, part.classes, part.options
+
+
+def _study(name: str, title: str, frames: Frames) -> Study:
+    runs = frames.runs
+    options = [option for option in frames.options if option not in APART]
+    settings = [option for option in options if runs[option].nunique() > 1]
+    pairs = runs.groupby(["partition", "strategy"], observed=True)[settings].nunique() if settings else None
+    panels = [] if pairs is None else [option for option in settings if (pairs[option] > 1).any()]
+    first = runs.iloc[0]
+    common = {option: str(first[option]) for option in options if option not in settings}
+    notes, classes = tuple(first["data_notes"]), tuple(first["data_classes"])
+    return Study(name, title, notes, classes, frames, tuple(settings), tuple(panels), common)
+
+
+def cells(study: Study) -> pd.DataFrame:
+    """One row a cell: how many runs of which kind, and each measure's mean over those that finished.
+
+    Returns:
+        columns `row` of the study; runs, finished, diverged, failed, filtered, marked (draws that moved more than
+        5 % of the rows); seeds, partition_hashes, commits (tuples); and for each of MEASURES, in [0, 1]: `<measure>`
+        (mean), `<measure>_half` (of its 95 % t interval; nan for one run), `<measure>_equal` (all values are equal).
+    """
+    runs = study.primary.assign(
+        finished=lambda one: (one["status"] == "ok") & one["score"].notna(),
+        diverged=lambda one: one["status"] == "diverged",
+        failed=lambda one: one["status"] == "failed",
+        marked=lambda one: one["marked"].eq(True),
+    )
+    groups = runs.groupby(study.row, observed=True, sort=True)
+    counted = groups[["finished", "diverged", "failed", "filtered", "marked"]].sum().astype(int)
+    counted.insert(0, "runs", groups.size())
+    for name, source in (("seeds", "seed"), ("partition_hashes", "partition_hash"), ("commits", "commit")):
+        counted[name] = groups[source].agg(_distinct)
+    return counted.join(summary(study.scored, study.row, MEASURES)).reset_index()
+
+
+def summary(runs: pd.DataFrame, by: Sequence[str], measures: Iterable[str]) -> pd.DataFrame:
+    """Mean, half-width of the 95 % t interval and equality of every measure, over groups of runs."""
+    groups = runs.groupby(list(by), observed=True, sort=True)
+    parts = {}
+    for name in measures:
+        values = groups[name]
+        low, high = values.min(), values.max()
+        parts[name] = values.mean()
+        parts[f"{name}_equal"] = (values.count() > 1) & (high - low <= 1e-12 * high.abs())
+        half = pd.Series(half_width(values.std(), values.count()), index=low.index)
+        parts[f"{name}_half"] = half.mask(parts[f"{name}_equal"], 0.0)
+    return pd.DataFrame(parts)
+
+
+def _distinct(values: pd.Series[Any]) -> Any:
+    return tuple(sorted(values.dropna().unique()))
+
+
+def family(strategy: str) -> str:
+    """`fedprox(mu=0.01)` is of `fedprox`."""
+    return strategy.partition("(")[0]
+
+
+def slug(text: str) -> str:
+    """Text as a part of a file's name."""
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.") or "data"
+
+
+def plain(value: Any) -> str:
+    """An option's value as it is written on a command line; null and missing are `none`."""
+    if isinstance(value, str):
+        return value
+    return "none" if value is None or value != value else json.dumps(value)
+
+
+def natural(text: str) -> tuple[tuple[int, float, str], ...]:
+    """A key that sorts numbers within text by value: `alpha=0.1` before `alpha=0.5` before `alpha=10`."""
+    parts = re.split(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", text)
+    return tuple((1, float(part), "") if place % 2 else (0, 0.0, part) for place, part in enumerate(parts))
+
+
+def _ordered(values: pd.Series[Any], option: str) -> pd.Categorical:
+    """An option as text in the order of tables: iid and fedavg first, the reference arms last, numbers by value."""
+    texts = values.map(plain)
+    first = {"partition": "iid", "strategy": BASELINE}.get(option)
+
+    def place(text: str) -> tuple[object, ...]:
+        arm = option == "strategy" and family(text) in ARMS
+        return text != first, ARMS.index(family(text)) + 1 if arm else 0, natural(text)
+
+    return pd.Categorical(texts, sorted(texts.unique(), key=place), ordered=True)
