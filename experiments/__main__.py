@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.data.dataset import DataError
+from experiments.data import SOURCES, DataError
 from experiments.errors import UserError
 from experiments.notation import registry_name
-from experiments.spec import PARTITIONS, SOURCES, STRATEGIES, RunSpec
+from experiments.spec import PARTITIONS, STRATEGIES, RunSpec
 from partitions import PartitionError
 from results import ResultsError
 from strategies import StrategyError

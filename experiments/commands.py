@@ -150,9 +150,7 @@ def results(options: argparse.Namespace) -> int:
                 store.rm(record.run_id, record.engine)
     else:
         merged = store.merge(Store(Path(options.other)))
-        print(
-            f"{len(merged.copied)} copied, {len(merged.same)} were here, {len(merged.different)} differ (ours were kept)"
-        )
+        print(f"{len(merged.copied)} copied, {len(merged.same)} were here, {len(merged.different)} differ (ours kept)")
         for key in merged.different:
             print(f"  differs: {key.run_id}-{key.engine}")
     return 0

@@ -148,7 +148,7 @@ def _required(field: dataclasses.Field[Any]) -> bool:
 def _cast(cls: type, values: dict[str, Any]) -> dict[str, Any]:
     """Values of the declared kind: whole numbers where a float is declared, so that `mu=1` and `mu=1.0` are one.
 
-    Fields are declared in text (`from __future__ import annotations`); kinds that are not listed here are the class's own to check.
+    Fields are declared in text (`from __future__ import annotations`); other kinds are the class's own to check.
     """
     declared = {field.name: str(getattr(field.type, "__name__", field.type)) for field in dataclasses.fields(cls)}
     out = {}

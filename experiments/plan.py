@@ -12,10 +12,10 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from experiments.data import DataNotFound
+from experiments.data import SOURCES, load, load_default
 from experiments.run import RunData, deal_rows, prepare, resolved, sides, sources
 from experiments.seeds import Purpose, stream
-from experiments.spec import SOURCES, RunSpec
+from experiments.spec import RunSpec
 from experiments.training.local import ReferenceTrainer
 from experiments.training.models import first_weights
 from results.store import Store
@@ -59,18 +59,13 @@ def load_data(specs: Iterable[RunSpec], path: Path | None, may_fall_back: bool) 
     specs = list(specs)
     message = None
     if may_fall_back:
-        try:
-            specs[0].dataset.load(specs[0].form, path)
-        except DataNotFound as reason:
-            message = (
-                f"UCI HAR is not on this machine and {reason}: running on watch, the data that comes with seglearn"
-            )
-            watch = SOURCES["watch"]()
-            specs = [dataclasses.replace(spec, dataset=watch) for spec in specs]
+        _, message = load_default(specs[0].form, path)
+        if message:
+            specs = [dataclasses.replace(spec, dataset=SOURCES["watch"]()) for spec in specs]
     data: dict[DataKey, RunData] = {}
     for spec in specs:
         if data_key(spec) not in data:
-            data[data_key(spec)] = prepare(spec.dataset.load(spec.form, path), spec.test_persons)
+            data[data_key(spec)] = prepare(load(spec.dataset, form=spec.form, path=path), spec.test_persons)
     return Loaded([resolved(spec, data[data_key(spec)]) for spec in specs], data, message)
 
 

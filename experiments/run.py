@@ -26,7 +26,7 @@ from experiments.engines import engine as engine_of
 from experiments.federation import Outcome, ServerSide
 from experiments.notation import canonical
 from experiments.seeds import Purpose, stream
-from experiments.spec import RunSpec
+from experiments.spec import DEFAULT_CLIENTS, RunSpec
 from experiments.training.clients import ClientSide
 from experiments.training.evaluation import Evaluation, Rows
 from experiments.training.local import steps_a_round
@@ -81,8 +81,9 @@ def prepare(dataset: Dataset, test_persons: Literal["official"] | Fold) -> RunDa
 
 
 def resolved(spec: RunSpec, data: RunData) -> RunSpec:
-    """The spec as it will be run on this data: with its hash, and the number of offices if the partition prescribes it."""
-    clients = spec.clients or spec.partition.prescribed_clients(len(np.unique(data.train.person))) or 0
+    """The spec as it runs on this data: with its hash, and the number of offices if the partition prescribes it."""
+    persons = len(np.unique(data.train.person))
+    clients = spec.clients or spec.partition.prescribed_clients(persons) or DEFAULT_CLIENTS
     return dataclasses.replace(spec, data_hash=data.about.hash, clients=clients)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from experiments.data import SOURCES
 from experiments.data.dataset import Source
 from experiments.errors import UserError
 from experiments.notation import build, canonical, nearest, parse
@@ -24,8 +25,8 @@ from strategies import Strategy
 
 STRATEGIES = Folder("strategies", Strategy)
 PARTITIONS = Folder("partitions", Partition)
-SOURCES = Folder("experiments.data", Source)
 FOLDS = {"fold": Fold}
+DEFAULT_CLIENTS = 4  # the pilot's offices
 
 Parser = Callable[[str, Any], Any]
 
@@ -140,7 +141,7 @@ class RunSpec:
         None, _optional(_whole(0)), "seed of partition and validation persons, if not --seed"
     )
     strategy: Strategy = option("fedavg", _built(STRATEGIES, "strategy"), "how updates are combined")
-    clients: int = option(4, _whole(1), "number of offices")
+    clients: int = option(DEFAULT_CLIENTS, _whole(1), "number of offices")
     fraction: float = option(1.0, _number(0, 1, open_low=True), "share of the offices that trains in a round")
     rounds: int = option(25, _whole(1), "rounds of training")
     local_epochs: int = option(1, _whole(1), "epochs an office trains in a round")

@@ -82,8 +82,8 @@ def _spec(column: pa.ChunkedArray) -> pd.DataFrame:
     decoder = msgspec.json.Decoder(dict[str, Any])
     found = pd.DataFrame([decoder.decode(text) for text in column.to_pylist()], dtype=object)
     # A missing value would turn whole numbers into floats, and 4 offices into 4.0.
-    whole = {name: values.infer_objects() for name, values in found.items() if values.notna().all()}
-    return found.assign(**whole)
+    typed = {name: one.infer_objects() if one.notna().all() else one for name, one in found.items()}
+    return pd.DataFrame(typed)
 
 
 def _plain(runs: pa.Table, names: tuple[str, ...]) -> pd.DataFrame:

@@ -128,7 +128,7 @@ def latex(text: str) -> str:
 def _markdown(text: str) -> str:
     """Text in a cell of a Markdown table."""
     plain = text.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
-    return re.sub(r"([\\|*`\[\]])", r"\\\1", plain)
+    return re.sub(r"([\\|*`]|(?<=\])\()", r"\\\1", plain)  # `](` would be a link
 
 
 def _rows(table: Table) -> list[list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 
 from experiments import data
-from experiments.data import DataError, DataNotFound, Dataset, load, load_default, sources, split, uci_har
+from experiments.data import SOURCES, DataError, DataNotFound, Dataset, load, load_default, split, uci_har
 from experiments.data.dataset import content_hash
+from experiments.errors import UserError
 from partitions.folds import Fold
 
 
@@ -103,15 +105,15 @@ def test_content_hash_tells_values_types_and_names_apart() -> None:
 
 
 def test_one_file_is_one_data_set() -> None:
-    assert sorted(sources()) == ["table", "uci-har", "watch"]
-    for source in sources().values():
+    assert sorted(SOURCES) == ["table", "uci_har", "watch"]
+    for source in SOURCES.values():
         assert dataclasses.is_dataclass(source)
         assert source() == source()
 
 
 def test_listing_data_sets_imports_nothing_heavy() -> None:
     heavy = "{'scipy', 'pandas', 'pyarrow', 'rich', 'sklearn', 'seglearn', 'torch'}"
-    code = f"import sys; from experiments.data import sources; sources(); print({heavy} & set(sys.modules))"
+    code = f"import sys; from experiments.data import SOURCES; list(SOURCES); print({heavy} & set(sys.modules))"
     root = Path(data.__file__).parents[2]
     run = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
@@ -120,14 +122,14 @@ def test_listing_data_sets_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("uci_har2", {}, "no data set 'uci_har2': expected one of table, uci-har, watch"),
-        ("watch", {"form": "wide"}, "no form 'wide': expected one of features, extracted, raw"),
-        ("watch", {"label": "y"}, "watch: no option 'label': it has none"),
-        ("table", {"lable": "y"}, "no option 'lable': expected one of label, person, recording, split"),
+        ("walking", {}, "unknown data set 'walking'; known: table, uci_har, watch"),
+        ("watch", {"form": "wide"}, "form must be one of features, extracted, raw; found 'wide'"),
+        ("watch(label=y)", {}, "watch: no option 'label'; known: none"),
+        ("table(lable=y)", {}, "table: no option 'lable'; did you mean 'label'?"),
     ],
 )
 def test_what_is_not_there_is_named_with_what_is(name: str, arguments: dict[str, str], message: str) -> None:
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(UserError, match=re.escape(message)):
         load(name, **arguments)  # type: ignore[arg-type]
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from experiments.data import DataError, Dataset, features, load, split
+from experiments.data.table import Table
 from experiments.data.windows import cut, filter_recording
 
 
@@ -50,7 +51,7 @@ def write_npz(tmp_path: Path, **arrays: Any) -> Path:
 
 
 def table(path: Path, form: str = "features", **options: str) -> Dataset:
-    return load("table", form=form, path=path, **options)
+    return load(Table(**options), form=form, path=path)
 
 
 def test_columns_without_a_role_are_features(write: Writer) -> None:

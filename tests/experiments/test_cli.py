@@ -49,7 +49,10 @@ def test_help_and_list_answer_in_under_a_second_without_torch(command: list[str]
     assert done.returncode == 0
     assert done.stdout
     assert quickest < 1
-    code = f"import sys; from experiments.__main__ import main\ntry: main({command!r})\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    code = (
+        f"import sys; from experiments.__main__ import main\ntry: main({command!r})\nexcept SystemExit: pass\n"
+        "assert 'torch' not in sys.modules"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False).returncode == 0
 
 
@@ -159,7 +162,7 @@ def test_what_names_no_data_falls_back_on_watch_and_says_so(
     assert main(["run", "--rounds", "1", "--results", str(tmp_path), "--json"]) == 0
     out, error = capsys.readouterr()
     assert json.loads(out)["spec"]["dataset"] == "watch"
-    assert len([line for line in error.splitlines() if "running on watch" in line]) == 1
+    assert len([line for line in error.splitlines() if "Running on watch" in line]) == 1
 
 
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

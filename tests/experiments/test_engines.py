@@ -69,7 +69,7 @@ def test_a_simulation_that_fails_says_why() -> None:
 
     spec, data = problem(rounds=2)
     server, clients = sides(replace(spec, strategy=Failing()), data, deal_rows(spec, data))
-    with pytest.raises(RuntimeError, match="the disk is full|round 2, client"):
+    with pytest.raises(RuntimeError, match="the disk is full"):
         simulation.run(server, clients, 4)
 
 

@@ -139,8 +139,12 @@ def test_diverged_and_failed_runs_stop_nothing_and_are_told(tmp_path: Path) -> N
     assert done.returncode == 1
     assert "1 run, 0 skipped, 2 failed, 1 diverged" in done.stderr
     again = sweep(str(grid), tmp_path, "--workers", "1")
-    assert "0 run, 2 skipped, 2 failed, 0 diverged" in again.stderr, "failed runs are tried again, diverged ones are not"
-    only = sweep(str(grid), tmp_path / "other", "--workers", "1", "--only", "strategy=fedavg", "--only", "client_lr=1e6")
+    assert "0 run, 2 skipped, 2 failed, 0 diverged" in again.stderr, (
+        "failed runs are tried again, diverged ones are not"
+    )
+    only = sweep(
+        str(grid), tmp_path / "other", "--workers", "1", "--only", "strategy=fedavg", "--only", "client_lr=1e6"
+    )
     assert only.returncode == 3
 
 
@@ -175,7 +179,18 @@ def test_an_address_without_a_cluster_is_told(grid: str, tmp_path: Path) -> None
 
 
 def test_flowers_simulation_can_make_a_sweep(grid: str, whole: Path, tmp_path: Path) -> None:
-    done = sweep(grid, tmp_path, "--engine", "simulation", "--only", "seed=0", "--only", "strategy=fedavg", "--only", "partition=iid")
+    done = sweep(
+        grid,
+        tmp_path,
+        "--engine",
+        "simulation",
+        "--only",
+        "seed=0",
+        "--only",
+        "strategy=fedavg",
+        "--only",
+        "partition=iid",
+    )
     assert done.returncode == 0, done.stderr
     [record] = Store(tmp_path).records()
     twin = Store(whole).get(record.run_id, "inprocess")

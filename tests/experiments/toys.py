@@ -15,7 +15,7 @@ from strategies.fedavg import FedAvg
 
 @dataclass(frozen=True)
 class Remembering(FedAvg):
-    """FedAvg whose offices push each local step by what they remember of the last one (client memory in both engines)."""
+    """FedAvg whose offices push each local step by what they remember of the last round: client memory at work."""
 
     notation = "remembering"
 

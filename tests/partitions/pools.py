@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from partitions import Partition, PartitionError, Pool, registered
+from experiments.spec import PARTITIONS
+from partitions import Partition, PartitionError, Pool
 
 UCI_TRAIN = np.array([1226, 1073, 986, 1286, 1374, 1407])  # training rows of each class of UCI HAR
 
 EXAMPLES = [
     pytest.param(kind(**example), id=f"{name}({', '.join(f'{k}={v}' for k, v in example.items())})")
-    for name, kind in registered().items()
+    for name, kind in PARTITIONS.items()
     for example in kind.examples
 ]
 
