@@ -29,10 +29,15 @@ def plural(n: int, noun: str) -> str:
     return f"{number(n)} {noun}" + "s" * (n != 1)
 
 
+def span(low: int, high: int, noun: str) -> str:
+    """`five seeds`, or `three to five seeds`."""
+    return plural(high, noun) if low == high else f"{number(low)} to {plural(high, noun)}"
+
+
 def seeds(counts: Sequence[int] | pd.Series[int]) -> str:
     """How many seeds the cells have, and whether that is enough to claim anything."""
     low, high = min(counts), max(counts)
-    text = plural(high, "seed") if low == high else f"{number(low)} to {plural(high, 'seed')}"
+    text = span(low, high, "seed")
     if high < CLAIM_SEEDS:
         text += ", no claims"
     elif low < CLAIM_SEEDS:
@@ -97,6 +102,6 @@ def provenance(study: Study, stale: int = 0) -> str:
 
 
 def other_code(runs: pd.DataFrame) -> int:
-    """Runs whose sources are not those of most runs of their cell; two cells may rightly differ in the files they use."""
+    """Runs whose sources are not those of most runs of their cell; two cells may rightly use different files."""
     versions = runs.groupby(["cell", "sources_hash"]).size()
     return int((versions.groupby("cell").sum() - versions.groupby("cell").max()).sum())

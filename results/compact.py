@@ -48,8 +48,7 @@ STORED = pa.schema([*SCHEMA, *((name, pa.int64()) for name in _FILE)])
 
 
 def table(records: Iterable[RunRecord]) -> pa.Table:
-    """Records as a table of `SCHEMA`, sorted by key: what is made of them does not depend on the order they came in.
-    """
+    """Records as a table of `SCHEMA`, sorted by key: what is made of them does not depend on the order they came in."""
     return pa.Table.from_pylist([_row(record) for record in sorted(records, key=lambda one: one.key)], schema=SCHEMA)
 
 

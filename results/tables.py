@@ -93,12 +93,16 @@ def differences_table(study: Study, stale: int = 0) -> Table | None:
             "Least detectable [points]": text.numbers(found["least"]),
         }
     )
-    raw = found[study.row].astype(str).assign(
-        pairs=found["pairs"],
-        difference_points=found["mean"],
-        half_width_points=found["half"],
-        sd_points=found["sd"],
-        least_detectable_points=found["least"],
+    raw = (
+        found[study.row]
+        .astype(str)
+        .assign(
+            pairs=found["pairs"],
+            difference_points=found["mean"],
+            half_width_points=found["half"],
+            sd_points=found["sd"],
+            least_detectable_points=found["least"],
+        )
     )
     caption = (
         captions.seeds(found["pairs"]),
@@ -223,9 +227,7 @@ _CAPITAL |= {name: name.capitalize() for name in ("status", "seed", "error")}
 _SECONDS = {"wall_s": "Wall clock", "cpu_s": "CPU"}
 
 
-def _table(
-    study: Study, name: str, caption: Sequence[str], raw: pd.DataFrame, shown: pd.DataFrame, left: int
-) -> Table:
+def _table(study: Study, name: str, caption: Sequence[str], raw: pd.DataFrame, shown: pd.DataFrame, left: int) -> Table:
     kept = tuple(part for part in caption if part)
     title = f"{study.title}: {_TITLES[name]}"
     return Table(f"{study.slug}-{name}", title, kept, raw, shown.rename(columns=_CAPITAL), left)

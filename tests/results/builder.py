@@ -131,8 +131,9 @@ def record(case: Case | None = None, **changes: Any) -> RunRecord:
     fields |= _dealt(case)
     if case.status == "diverged":
         return decode_fields(fields | {"error": "all updates of round 3 are not finite", "rounds": _rounds(case)[:3]})
-    return decode_fields(fields | {"rounds": (rounds := _rounds(case)), "final": _final(case, rounds,
-    fields["offices"])})
+    return decode_fields(
+        fields | {"rounds": (rounds := _rounds(case)), "final": _final(case, rounds, fields["offices"])}
+    )
 
 
 def records(

@@ -1,0 +1,53 @@
+"""The README says what is so: its example runs, its targets and grids exist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import strategies
+from experiments import registry
+from experiments.grid import FOLDER
+from experiments.run import run
+from tests.experiments.problems import problem
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def test_the_example_strategy_is_one_file_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [code] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "fedsqrt.py").write_text(code)
+    monkeypatch.setattr(strategies, "__path__", [*strategies.__path__, str(tmp_path)])
+    registry._modules.cache_clear()
+    try:
+        skewed = {"partition": "sizes([.55, .25, .15, .05])"}
+        finals = [run(*problem(strategy=text, **skewed)).rounds for text in ("fedsqrt", "fedavg", "fedavg(uniform)")]
+    finally:
+        registry._modules.cache_clear()
+    assert len(set(finals)) == 3, "neither weighting is the other"
+
+
+def test_targets_and_grids_exist() -> None:
+    targets = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for target in set(re.findall(r"\bmake ([a-z-]+)", README)) - {"help"}:
+        assert f"make {target} " in targets
+    for grid in FOLDER.glob("*.yaml"):
+        assert f"| `{grid.stem}` |" in README
+
+
+def test_files_and_pictures_exist() -> None:
+    for name in re.findall(r"\]\(([\w/.-]+)\)", README) + re.findall(
+        r"`((?:experiments|strategies|results)/[\w/]+\.\w+)`", README
+    ):
+        assert (ROOT / name).exists() or name.endswith("NAME.py"), name
+
+
+def test_every_target_has_a_line_of_help() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    phony = re.search(r"\.PHONY: (.*)", makefile).group(1).split()  # type: ignore[union-attr]
+    helped = re.findall(r"^([a-z-]+):.*## .+", makefile, re.MULTILINE)
+    assert sorted(phony) == sorted(helped)

@@ -1,0 +1,120 @@
+"""Laws of every registered strategy. A strategy added as one file is tested here without a line more."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+import numpy as np
+import pytest
+from flwr.serverapp.strategy import Strategy as FlowerStrategy
+
+from experiments.engines import flower, inprocess
+from experiments.notation import build, canonical, parse
+from experiments.run import deal_rows, run, sides
+from experiments.spec import STRATEGIES, RunSpec
+from strategies import Federation, Job, Strategy, StrategyError
+from tests.experiments.problems import problem
+from tests.strategies.least_squares import federate
+
+EXAMPLES = [text for cls in STRATEGIES.values() for text in cls.examples]
+every_example = pytest.mark.parametrize("text", EXAMPLES)
+every_class = pytest.mark.parametrize("cls", STRATEGIES.values(), ids=list(STRATEGIES))
+
+
+@every_class
+def test_a_strategy_is_a_frozen_dataclass_that_shows_itself(cls: type[Strategy]) -> None:
+    assert dataclasses.is_dataclass(cls)
+    assert cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    assert cls.examples, "the law tests need an example"
+    assert cls.__doc__
+    assert len(sys.modules[cls.__module__].__doc__ or "") > 80, "the file opens with its idea"
+
+
+@every_class
+def test_it_declares_what_it_may_be_combined_with(cls: type[Strategy]) -> None:
+    assert isinstance(cls.linear, bool)
+    assert cls.dp == "after_noise" or cls.dp.startswith("refused: ")
+    assert len(cls.dp) > 10
+
+
+@every_example
+def test_it_reads_back_from_its_text(text: str) -> None:
+    ours = build(parse(text), STRATEGIES, "strategy")
+    assert build(parse(canonical(ours)), STRATEGIES, "strategy") == ours
+    assert hash(ours) == hash(build(parse(text), STRATEGIES, "strategy"))
+
+
+@every_example
+def test_its_server_is_a_flower_strategy(text: str) -> None:
+    flower.quiet()
+    ours = RunSpec.from_options({"strategy": text}).strategy
+    assert isinstance(ours.server(None, Federation(4, 4, 10, 0)), FlowerStrategy)
+
+
+@every_example
+def test_at_most_two_hyper_parameters_are_tuned(text: str) -> None:
+    ours = build(parse(text), STRATEGIES, "strategy")
+    space = ours.search_space()
+    assert len(space) <= 2
+    assert set(space) <= {field.name for field in dataclasses.fields(ours)}
+
+
+@every_example
+def test_it_runs_and_learns(text: str) -> None:
+    record = run(*problem(strategy=text, rounds=5))
+    assert record.status == "ok"
+    assert not record.filtered
+    assert record.final.test_accuracy > 0.7
+
+
+@every_example
+def test_its_result_does_not_depend_on_what_ran_before(text: str) -> None:
+    first = run(*problem(strategy=text))
+    run(*problem(strategy="fedavg", seed=9))
+    again = run(*problem(strategy=text))
+    assert (first.rounds, first.final) == (again.rounds, again.final)
+
+
+@every_example
+def test_a_federation_of_one_does_not_hang(text: str) -> None:
+    assert run(*problem(strategy=text, clients=1)).status == "ok"
+
+
+@every_example
+def test_linear_means_within_the_updates(text: str) -> None:
+    """A linear rule's new model is a convex combination of the clients': inside their range in every coordinate."""
+    spec, data = problem(strategy=text, rounds=1)
+    if not spec.strategy.linear:
+        return
+    server, clients = sides(spec, data, deal_rows(spec, data))
+    model = inprocess.run(server, clients, 4).models[0]
+    trainer = clients.start().trainer
+    trained = np.stack([update.w for update in trainer.train([Job(server.first, 1)] * 4, [0, 1, 2, 3])])
+    slack = 1e-6
+    assert np.all(model <= trained.max(0) + slack)
+    assert np.all(model >= trained.min(0) - slack)
+
+
+@every_example
+def test_float64_stays_float64(text: str) -> None:
+    """The server's arithmetic does not lower (or raise) the precision of what it is sent."""
+    assert federate(text, rounds=1)[0].dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("fedprox(mu=-0.1)", "mu must be at least 0; found -0.1"),
+        ("fedavg(weighting=sizes)", "weighting must be one of uniform, examples, batches; found 'sizes'"),
+        ("centralised(steps=two)", "steps must be one of all, one; found 'two'"),
+        ("flower(path=flwr.serverapp.strategy.FedAvgg)", "cannot import"),
+        ("flower(path=flwr.app.Message)", "is not a flwr.serverapp.strategy.Strategy"),
+        ("flower(path=flwr.serverapp.strategy.FedAvg, betta=1)", "has no argument 'betta'"),
+        ("flower(path=flwr.serverapp.strategy.QFedAvg)", "needs the argument 'client_learning_rate'"),
+        ("flower(path=nothing)", "cannot import 'nothing'"),
+    ],
+)
+def test_mistakes_are_told(text: str, told: str) -> None:
+    with pytest.raises((StrategyError, ValueError), match=told.replace("(", r"\(").replace(".", r"\.")):
+        build(parse(text), STRATEGIES, "strategy")
