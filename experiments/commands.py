@@ -16,6 +16,7 @@ from experiments.run import LAST_ROUNDS, attempt
 from experiments.spec import RunSpec
 from experiments.sweep import Summary
 from experiments.sweep import sweep as sweep_all
+from results import listing
 from results.record import Key, RunRecord, encode
 from results.store import Store
 
@@ -138,21 +139,15 @@ def results(options: argparse.Namespace) -> int:
     """Look into the store."""
     store = Store(options.results)
     if options.action == "ls":
-        for run_ in store.glances():
-            what = "  ".join(str(run_.spec[key]) for key in ("dataset", "partition", "strategy", "seed"))
-            print(f"{run_.run_id}  {run_.engine}  {run_.status:8}  {percent(run_.score):>8}  {what}")
+        print(listing.ls(store))
     elif options.action == "show":
         for record in store.find(options.run_id):
-            print(encode(record).decode(), end="")
+            print(listing.show(record))
     elif options.action == "rm":
-        for run_id in options.run_id:
-            for record in store.find(run_id):
-                store.rm(record.run_id, record.engine)
+        for record in [record for run_id in options.run_id for record in store.find(run_id)]:
+            store.rm(record.run_id, record.engine)
     else:
-        merged = store.merge(Store(Path(options.other)))
-        print(f"{len(merged.copied)} copied, {len(merged.same)} were here, {len(merged.different)} differ (ours kept)")
-        for key in merged.different:
-            print(f"  differs: {key.run_id}-{key.engine}")
+        print(listing.merged(store.merge(Store(options.other))))
     return 0
 
 

@@ -29,8 +29,8 @@ from experiments.seeds import Purpose, stream
 from experiments.spec import DEFAULT_CLIENTS, RunSpec
 from experiments.training.clients import ClientSide
 from experiments.training.evaluation import Evaluation, Rows
-from experiments.training.local import steps_a_round
 from experiments.training.models import Flat, first_weights
+from experiments.training.schedule import steps_a_round
 from partitions import Deal, Fold, Pool, deal
 from results.record import RunRecord, decode_fields
 from strategies import Strategy, Workload
@@ -217,7 +217,7 @@ def save(path: Path, spec: RunSpec, data: RunData, models: NDArray[np.float32]) 
     for number, w in enumerate(models):
         Flat(module).load(w)
         prefix = f"{OFFICES[number] if number < len(OFFICES) else number + 1}." if len(models) > 1 else ""
-        tensors |= {f"{prefix}{name}": tensor.detach().clone() for name, tensor in module.state_dict().items()}
+        tensors |= {f"{prefix}{name}": tensor.detach().contiguous() for name, tensor in module.state_dict().items()}
     card = {
         "run_id": spec.run_id,
         "spec": json.dumps(spec.options()),

@@ -34,21 +34,15 @@ def class_counts(study: Study, label: str = "") -> list[Figure]:
     drawn = runs.drop_duplicates("partition").reset_index(names="run")
     figures = []
     for page in _pages(drawn, PANELS):
-        figure, panels = _grid(len(page), study, "training rows by office and class", label, 1.45)
+        figure, panels = _grid(len(page), 1.4)
         for (_, run), panel in zip(page.iterrows(), panels, strict=True):
             offices = study.frames.offices[study.frames.offices["run"] == run["run"]].sort_values("office")
             counts = np.stack([np.asarray(row) for row in offices["class_counts"]])  # (K, C)
             _stack(panel, counts, list(offices["name"]))
             title = f"{wrapped(run['partition'], 27)}\nGini {run['gini']:.2f}, JS {run['js_distance']:.2f}"
             panel.set_title(f"{title}, seed {run['seed']}")
-        handles = [
-            Patch(facecolor=class_look(i)[0], hatch=class_look(i)[1], edgecolor="white")
-            for i in range(len(study.classes))
-        ]
-        figure.legend(
-            handles, study.classes, loc="outside upper center", ncols=columns(study.classes, figure.get_figwidth())
-        )
-        _shared_labels(figure, panels, "Office", "Training rows")
+        _class_legend(figure, study.classes, _title(study, "training rows by office and class", label))
+        _axes(figure, panels, "Office", "Training rows")
         figures.append(figure)
     return figures
 
@@ -90,20 +84,21 @@ def curves(study: Study, look: dict[str, Look], label: str = "") -> list[Figure]
     figures = []
     for start in range(0, len(shown), PANELS):
         page = shown[start : start + PANELS]
-        figure, panels = _grid(len(page), study, "test accuracy by round", label, 1.3)
+        figure, panels = _grid(len(page), 1.25)
         for partition, panel in zip(page, panels, strict=True):
             part = line.loc[partition]
             panel.set_title(wrapped(partition, 27))
             for place, strategy in enumerate(part.index.unique("strategy")):
-                _curve(panel, part.loc[strategy], look[strategy], place)
+                _curve(panel, part.loc[strategy], look[strategy], place, alpha=min(0.15, 0.8 / len(look)))
             panel.margins(x=0.02)
-        _legend(figure, look, runs["strategy"], f"{_mean_over(runs, study)}, band: its 95 % t interval")
-        _shared_labels(figure, panels, "Round", _ACCURACY)
+        title = _title(study, "test accuracy by round", label)
+        _legend(figure, look, runs["strategy"], f"{title}\n{_mean_over(runs, study, 'band')}")
+        _axes(figure, panels, "Round", _ACCURACY)
         figures.append(figure)
     return figures
 
 
-def _curve(panel: Axes, line: pd.DataFrame, look: Look, place: int) -> None:
+def _curve(panel: Axes, line: pd.DataFrame, look: Look, place: int, alpha: float) -> None:
     """One strategy; markers are set apart, so that lines that lie on each other are seen to be two."""
     step = max(1, len(line) // 5)
     panel.plot(
@@ -116,11 +111,13 @@ def _curve(panel: Axes, line: pd.DataFrame, look: Look, place: int) -> None:
     )
     low, high = (line["mean"] - line["half"]).clip(0, 100), (line["mean"] + line["half"]).clip(0, 100)
     if line["half"].notna().any():
-        panel.fill_between(line.index, low, high, color=look.colour, alpha=0.15, linewidth=0)
+        panel.fill_between(line.index, low, high, color=look.colour, alpha=alpha, linewidth=0)
 
 
 def scores(study: Study, look: dict[str, Look], label: str = "") -> list[Figure]:
     """The score of every cell with its 95 % t interval: partitions down, strategies as dots."""
+    if study.scored.empty:
+        return []
     found = cells(study)
     partitions = list(found["partition"].unique())
     strategies = [strategy for strategy in look if (found["strategy"] == strategy).any()]
@@ -128,11 +125,10 @@ def scores(study: Study, look: dict[str, Look], label: str = "") -> list[Figure]
     figures = []
     for start in range(0, len(partitions), a_page):
         page = partitions[start : start + a_page]
-        band = 0.11 * len(strategies) + 0.1  # inches
+        band = 0.095 * len(strategies) + 0.08  # inches
         wide = DOUBLE if len(page) > 1 else SINGLE
-        figure = Figure(figsize=(wide, 0.95 + 0.25 * (len(strategies) > 4) + max(band, 0.3) * len(page)))
+        figure = Figure(figsize=(wide, 0.5 + max(band, 0.3) * len(page)))
         panel = figure.subplots()
-        _title(figure, study, "score", label)
         for row, partition in enumerate(page):
             if row % 2:
                 panel.axhspan(row - 0.5, row + 0.5, color="#f4f4f4", linewidth=0)
@@ -142,9 +138,8 @@ def scores(study: Study, look: dict[str, Look], label: str = "") -> list[Figure]
         panel.tick_params(axis="y", length=0)
         panel.grid(axis="y", visible=False)
         panel.set_xlabel(f"Score: {_ACCURACY.lower()}, mean of the last five rounds")
-        _legend(
-            figure, look, found["strategy"], f"{_mean_over(study.scored, study)}, bar: its 95 % t interval", line=False
-        )
+        title = _title(study, "score", label)
+        _legend(figure, look, found["strategy"], f"{title}\n{_mean_over(study.scored, study, 'bar')}", line=False)
         figures.append(figure)
     return figures
 
@@ -177,26 +172,22 @@ def class_scores(study: Study, look: dict[str, Look], label: str = "") -> list[F
     f1 = 100 * summary(joined, ["strategy", "partition", "class_"], ("f1",))["f1"].unstack("class_")
     strategies = [strategy for strategy in look if strategy in f1.index.unique("strategy")]
     partitions = list(f1.index.unique("partition").sort_values())
-    across = max(1, min(3, len(strategies), 18 // len(study.classes)))
-    a_page = across * max(1, 36 // (len(partitions) + 4))
+    most = max(1, min(3, 24 // len(study.classes)))
+    a_page = most * max(1, 36 // (len(partitions) + 4))
     figures = []
     for start in range(0, len(strategies), a_page):
         page = strategies[start : start + a_page]
-        down = -(-len(page) // across)
+        down, across = _shape(len(page), most)
         wide = DOUBLE if across > 1 or len(study.classes) > 6 else SINGLE
         longest = max(len(name) for name in study.classes)
         tall = 0.7 + down * (0.17 * len(partitions) + 0.35) + 0.055 * min(longest, 20) + 0.1
         figure = Figure(figsize=(wide, tall))
-        panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
-        _title(figure, study, f"F1 by class [%], {_mean_over(runs, study).lower()}", label)
-        for strategy, panel in zip(page, panels, strict=False):
+        panels = _filled(list(figure.subplots(down, across, sharey=True, squeeze=False).ravel()), len(page), across)
+        figure.suptitle(f"{_title(study, 'F1 by class', label)}\n{_mean_over(runs, study)}")
+        for strategy, panel in zip(page, panels, strict=True):
             mesh = _heat(panel, f1.xs(strategy).reindex(partitions), study.classes)
             panel.set_title(wrapped(strategy, 36))
-        for panel in panels[len(page) :]:
-            panel.remove()
-        for panel in panels[max(0, len(page) - across) : len(page)]:
-            panel.tick_params(axis="x", labelbottom=True)
-        figure.colorbar(mesh, ax=list(panels[: len(page)]), label="F1 [%]", fraction=0.03, pad=0.01, aspect=30)
+        figure.colorbar(mesh, ax=panels, label="F1 [%]", fraction=0.03, pad=0.01, aspect=30)
         figures.append(figure)
     return figures
 
@@ -226,29 +217,42 @@ def _pages(rows: pd.DataFrame, size: int) -> list[pd.DataFrame]:
     return [rows.iloc[start : start + size] for start in range(0, len(rows), size)]
 
 
-def _grid(count: int, study: Study, what: str, label: str, panel_height: float) -> tuple[Figure, list[Axes]]:
-    """Small multiples: one panel in a single column, up to four across both; unused places are left free."""
-    across = min(count, 4)
-    down = -(-count // across)
+def _grid(count: int, panel_height: float) -> tuple[Figure, list[Axes]]:
+    """Small multiples with a shared y axis: one panel in a single column, up to four across both."""
+    down, across = _shape(count, 4)
     wide = SINGLE if count == 1 else DOUBLE
-    height = (2.0 if count == 1 else panel_height * down * (1 if across == 4 else 1.2)) + 0.9
+    height = (2.0 if count == 1 else panel_height * down * (1 if across == 4 else 1.2)) + 0.45
     figure = Figure(figsize=(wide, height))
     panels = list(figure.subplots(down, across, sharex=False, sharey=True, squeeze=False).ravel())
+    return figure, _filled(panels, count, across)
+
+
+def _shape(count: int, most: int) -> tuple[int, int]:
+    """Rows and columns: as few rows as `most` columns allow, then as few columns (four panels, three across: 2 x 2)."""
+    down = -(-count // most)
+    return down, -(-count // down)
+
+
+def _filled(panels: list[Axes], count: int, across: int) -> list[Axes]:
+    """The panels in use. One with none below it shows its labels, which over a free place take no room of their own."""
     for panel in panels[count:]:
         panel.remove()
     for place, panel in enumerate(panels[:count]):
         panel.tick_params(axis="x", labelbottom=place + across >= count)
-    _title(figure, study, what, label)
-    return figure, panels[:count]
+        panel.xaxis.set_in_layout(place + across < count or place // across == (count - 1) // across)
+    return panels[:count]
 
 
-def _title(figure: Figure, study: Study, what: str, label: str) -> None:
-    figure.suptitle(": ".join((study.title, what)) + (f" ({label})" if label else ""))
-
-
-def _shared_labels(figure: Figure, panels: Sequence[Axes], x: str, y: str) -> None:
+def _axes(figure: Figure, panels: Sequence[Axes], x: str, y: str) -> None:
+    """One name of the x axis for all panels, one of the y axis for each row."""
     figure.supxlabel(x)
-    figure.supylabel(y)
+    for panel in panels:
+        if panel.get_subplotspec().is_first_col():  # type: ignore[union-attr]
+            panel.set_ylabel(y)
+
+
+def _title(study: Study, what: str, label: str) -> str:
+    return f"{study.title}: {what}" + (f" ({label})" if label else "")
 
 
 def _legend(figure: Figure, look: dict[str, Look], present: pd.Series[str], title: str, line: bool = True) -> None:
@@ -258,14 +262,31 @@ def _legend(figure: Figure, look: dict[str, Look], present: pd.Series[str], titl
         Line2D([], [], color=one.colour, marker=one.marker, linestyle=one.line if line else "")
         for one in (look[name] for name in names)
     ]
-    ncols = min(len(names), columns(names, figure.get_figwidth(), 0.55))
-    figure.legend(handles, names, loc="outside upper center", ncols=ncols, title=title)
+    _above(figure, handles, names, title)
 
 
-def _mean_over(runs: pd.DataFrame, study: Study) -> str:
-    """`Mean over five seeds`; cells may have different numbers."""
+def _above(figure: Figure, handles: Sequence[Line2D | Patch], names: Sequence[str], title: str) -> None:
+    """A legend over the panels; the figure grows by its height, so that the panels keep theirs."""
+    ncols = min(len(names), columns(names, figure.get_figwidth()))
+    legend = figure.legend(handles, names, loc="outside upper center", ncols=ncols, title=title)
+    legend.get_title().set_multialignment("center")
+    rows = -(-len(names) // ncols) + title.count("\n") + 1
+    figure.set_figheight(figure.get_figheight() + 0.15 * rows)
+
+
+def _class_legend(figure: Figure, classes: Sequence[str], title: str) -> None:
+    handles = []
+    for place in range(len(classes)):
+        colour, hatch = class_look(place)
+        handles.append(Patch(facecolor=colour, hatch=hatch, edgecolor="white"))
+    _above(figure, handles, classes, title)
+
+
+def _mean_over(runs: pd.DataFrame, study: Study, interval: str = "") -> str:
+    """`Mean over five seeds, bar: its 95 % t interval`; cells may have different numbers."""
     counts = runs.groupby(study.row, observed=True).size()
     low, high = int(counts.min()), int(counts.max())
     if high == 1:
         return "One seed: no interval"
-    return f"Mean over {span(low, high, 'seed')}"
+    shown = f", {interval}: its 95 % t interval" if interval else ""
+    return f"Mean over {span(low, high, 'seed')}{shown}"

@@ -98,7 +98,7 @@ def studies(frames: Frames) -> list[Study]:
         taken.add(name)
         shown = title if name == names[0] else f"{title}, {form}" + (f", data {data_hash[:6]}" * (name == names[2]))
         part = frames.of(frames.runs.index.isin(runs.index))
-        asked = {option: _ordered(part.runs[option], option) for option in part.options if option != "seed"}
+        asked = {option: ordered(part.runs[option], option) for option in part.options if option != "seed"}
         found.append(_study(name, shown, Frames(part.runs.assign(**asked), *_rest(part))))
     return found
 
@@ -182,7 +182,7 @@ def natural(text: str) -> tuple[tuple[int, float, str], ...]:
     return tuple((1, float(part), "") if place % 2 else (0, 0.0, part) for place, part in enumerate(parts))
 
 
-def _ordered(values: pd.Series[Any], option: str) -> pd.Categorical:
+def ordered(values: pd.Series[Any], option: str) -> pd.Categorical:
     """An option as text in the order of tables: iid and fedavg first, the reference arms last, numbers by value."""
     texts = values.map(plain)
     first = {"partition": "iid", "strategy": BASELINE}.get(option)

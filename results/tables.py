@@ -32,10 +32,11 @@ def score_table(study: Study, stale: int = 0) -> Table:
     known = _strategies(study)
     weighting = [known[strategy][0] for strategy in names["strategy"]]
     options = [known[strategy][1] for strategy in names["strategy"]]
-    shown = names.assign(Weighting=weighting, Options=options, Runs=text.finished(found))
+    shown = names.assign(Runs=text.finished(found))
     for name, heading in _HEADINGS.items():
         shown[heading] = text.level(found, name)
     shown["Marks"] = text.marks(found)
+    shown["Weighting"], shown["Options"] = weighting, options
     shown["Seeds"] = found["seeds"].map(text.ranges)
     shown["Partition hash"] = found["partition_hashes"].map(text.digest)
     first = study.frames.runs.iloc[0]
@@ -57,7 +58,7 @@ def score_table(study: Study, stale: int = 0) -> Table:
         "Partition hash: first digits of the hash over the seeds' partitions; the CSV names each.",
         *_ending(study, stale),
     )
-    return _table(study, "scores", caption, raw, shown, left=len(names.columns) + 2)
+    return _table(study, "scores", caption, raw, shown, left=len(study.row), across=4)
 
 
 def main_table(study: Study, stale: int = 0) -> Table:
@@ -70,7 +71,7 @@ def main_table(study: Study, stale: int = 0) -> Table:
     joined = [column for name in raw.columns for column in (raw[name], half[name].rename(f"{name} ±"))]
     raw = pd.concat(joined, axis=1).reset_index()
     caption = (captions.seeds(found["runs"]), captions.SCORE, captions.INTERVAL, *_ending(study, stale))
-    return _table(study, "main", caption, raw, shown.reset_index(), left=len(rows))
+    return _table(study, "main", caption, raw, shown.reset_index(), left=len(rows), across=6)
 
 
 def differences_table(study: Study, stale: int = 0) -> Table | None:
@@ -134,7 +135,7 @@ def class_table(study: Study, stale: int = 0) -> Table | None:
         "F1 [%] of each class, final model, mean over seeds; half-widths of the 95 % t intervals are in the CSV.",
         *_ending(study, stale),
     )
-    return _table(study, "classes", caption, raw, shown, left=len(study.row))
+    return _table(study, "classes", caption, raw, shown, left=len(study.row), across=8)
 
 
 def unevenness_table(study: Study, stale: int = 0) -> Table | None:
@@ -227,10 +228,18 @@ _CAPITAL |= {name: name.capitalize() for name in ("status", "seed", "error")}
 _SECONDS = {"wall_s": "Wall clock", "cpu_s": "CPU"}
 
 
-def _table(study: Study, name: str, caption: Sequence[str], raw: pd.DataFrame, shown: pd.DataFrame, left: int) -> Table:
+def _table(
+    study: Study,
+    name: str,
+    caption: Sequence[str],
+    raw: pd.DataFrame,
+    shown: pd.DataFrame,
+    left: int,
+    across: int = 0,
+) -> Table:
     kept = tuple(part for part in caption if part)
     title = f"{study.title}: {_TITLES[name]}"
-    return Table(f"{study.slug}-{name}", title, kept, raw, shown.rename(columns=_CAPITAL), left)
+    return Table(f"{study.slug}-{name}", title, kept, raw, shown.rename(columns=_CAPITAL), left, across)
 
 
 def _names(study: Study, found: pd.DataFrame) -> pd.DataFrame:

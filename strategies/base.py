@@ -5,7 +5,8 @@ The client part is three pure functions, so that the same file serves one office
 batched pass:
 
     open(message, memory) -> Job            read what the server sent
-    gradient(g, w, w_t, memory) -> g        change a local step; arrays are stacked, (K, d)
+    drift(w_t, memory) -> (a, b)            add a (w - w_t) + b to the gradient of every local step
+    gradient(g, w, w_t, memory) -> g        change it in any other way; arrays are stacked, (K, d)
     close(update, memory) -> reply, memory  write what the server gets, and what the office keeps for the next round
 
 Everything has FedAvg's behaviour as its default: a strategy overrides only what differs.
@@ -73,7 +74,7 @@ class Job:
 
     w: Vector  # (d,) received model
     round: int  # 1, 2, ...
-    memory: Memory = field(default_factory=dict)  # what `gradient` needs, each (d,) or (1,)
+    memory: Memory = field(default_factory=dict)  # what `drift` and `gradient` need, each (d,) or a number
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,15 @@ class Strategy(ABC):
             memory=memory,
         )
 
+    def drift(self, w_t: Vector, memory: Memory) -> tuple[float, Vector | None]:
+        """What a local step adds to the loss's gradient, as (a, b): a (w - w_t) + b, with b (d,) or None.
+
+        Almost every client-side term of the literature has this form; in it, it costs the fast paths next to nothing.
+        """
+        return 0.0, None
+
     def gradient(self, g: Any, w: Any, w_t: Any, memory: Mapping[str, Any]) -> Any:
-        """The direction of a local step from the loss's gradient; arrays are (K, d), one row a client of the cohort."""
+        """Any other change of the loss's gradient, before the drift; arrays are (K, d), one row a client."""
         return g
 
     def close(self, update: Update, memory: Memory) -> tuple[RecordDict, Memory]:
@@ -141,7 +149,7 @@ class Strategy(ABC):
 
     @property
     def changes_gradient(self) -> bool:
-        """Whether local steps differ from plain SGD's (a fast path may skip the hook otherwise)."""
+        """Whether local steps need the `gradient` hook (the fast paths skip it otherwise)."""
         return type(self).gradient is not Strategy.gradient
 
 

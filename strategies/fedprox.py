@@ -10,11 +10,10 @@ code, pulls with constant force instead.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from strategies.base import check_range
+from strategies.base import Memory, Vector, check_range
 from strategies.fedavg import FedAvg
 
 
@@ -35,9 +34,9 @@ class FedProx(FedAvg):
         super().__post_init__()
         check_range("mu", self.mu, 0.0)
 
-    def gradient(self, g: Any, w: Any, w_t: Any, memory: Mapping[str, Any]) -> Any:
+    def drift(self, w_t: Vector, memory: Memory) -> tuple[float, Vector | None]:
         """grad h_k = grad F_k + mu (w - w_t)."""
-        return g if self.mu == 0 else g + self.mu * (w - w_t)
+        return self.mu, None
 
     def search_space(self) -> dict[str, Any]:
         """The paper's range."""

@@ -16,13 +16,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from strategies.base import Federation, Job, Memory, Strategy, StrategyError
+from strategies.base import Federation, Job, Memory, Strategy, StrategyError, Vector
 from strategies.fedavg import everyone
 
 if TYPE_CHECKING:
@@ -97,12 +96,12 @@ class Flower(Strategy):
                 f"{self.path} asks its clients for {', '.join(unknown)}, which FedAvg's local training does not do"
             )
         job = super().open(message, memory)
-        asked = {_PROXIMAL: np.array([config[_PROXIMAL]], dtype=float)} if _PROXIMAL in config else {}
+        asked = {_PROXIMAL: np.array(config[_PROXIMAL], dtype=float)} if _PROXIMAL in config else {}
         return replace(job, memory={**memory, **asked})
 
-    def gradient(self, g: Any, w: Any, w_t: Any, memory: Mapping[str, Any]) -> Any:
+    def drift(self, w_t: Vector, memory: Memory) -> tuple[float, Vector | None]:
         """Flower's FedProx: the squared term of its docstring (its example code leaves out the square)."""
-        return g + memory[_PROXIMAL] * (w - w_t) if _PROXIMAL in memory else g
+        return (float(memory[_PROXIMAL]), None) if _PROXIMAL in memory else (0.0, None)
 
 
 _PROXIMAL = "proximal-mu"

@@ -17,10 +17,13 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from numpy.typing import NDArray
 
 from experiments.training.local import ReferenceTrainer
+from experiments.training.models import linear_widths
+from experiments.training.optimizers import CrossEntropy
 from strategies import Memory, Workload
 
 if TYPE_CHECKING:
     from experiments.spec import RunSpec
+    from experiments.training.fused import FusedTrainer
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,24 @@ class ClientSide:
         return Clients(self)
 
 
+def trainer(side: ClientSide) -> FusedTrainer | ReferenceTrainer:
+    """The fast kernel where there is one for the model and the loss, else (or if asked for) the plain loop."""
+    spec = side.spec
+    module = spec.model.module(side.x.shape[1:], side.classes)
+    widths = linear_widths(module)
+    if spec.trainer == "auto" and widths is not None and isinstance(spec.loss, CrossEntropy):
+        from experiments.training.fused import FusedTrainer  # imports numba, half a second
+
+        return FusedTrainer(spec, widths, side.x, side.y, side.workloads)
+    return ReferenceTrainer(spec, module, side.x, side.y, side.workloads)
+
+
 class Clients:
     """The clients of a run in one process."""
 
     def __init__(self, side: ClientSide) -> None:
         self.strategy = side.spec.strategy
-        module = side.spec.model.module(side.x.shape[1:], side.classes)
-        self.trainer = ReferenceTrainer(side.spec, module, side.x, side.y, side.workloads)
+        self.trainer = trainer(side)
 
     def answer(
         self, messages: Sequence[Message], clients: Sequence[int], memories: MutableMapping[int, Memory]

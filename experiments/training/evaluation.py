@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from experiments.training.models import Flat, Model
+from experiments.training.models import Flat, Model, linear_widths
 
 Floats = NDArray[np.float64]
+CHUNK = 256  # rows scored at a time: their activations stay in the cache
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ class Evaluator:
     ) -> None:
         self.classes, self.test, self.validation = classes, test, validation
         self.flat = Flat(model.module(shape, classes))
+        self.widths = linear_widths(self.flat.module)
 
     @torch.no_grad()
     def __call__(self, models: NDArray[np.float32]) -> Evaluation:
@@ -104,16 +106,14 @@ class Evaluator:
         correct = [0.0] * len(self.validation)
         confusions, losses, hits = [], [], []
         for number, w in enumerate(models):
-            self.flat.load(w)
             if self.test is not None:
-                logits = self.flat.module(torch.from_numpy(self.test.x))
-                losses.append(float(functional.cross_entropy(logits, torch.from_numpy(self.test.y))))
-                predicted = logits.argmax(1).numpy()
+                predicted, loss = self._score(w, self.test)
+                losses.append(loss)
                 confusions.append(self._confusion(self.test.y, predicted))
                 hits.append(predicted == self.test.y)
             for office, rows in enumerate(self.validation):
                 if len(rows) and (len(models) == 1 or office == number):
-                    predicted = self.flat.module(torch.from_numpy(rows.x)).argmax(1).numpy()
+                    predicted, _ = self._score(w, rows)
                     correct[office] = float(np.sum(predicted == rows.y))
         total = sum(len(rows) for rows in self.validation)
         return Evaluation(
@@ -125,6 +125,17 @@ class Evaluator:
             ],
             validation_accuracy=sum(correct) / total if total else None,
         )
+
+    def _score(self, w: NDArray[np.float32], rows: Rows) -> tuple[NDArray[np.int64], float]:
+        """Predicted class of each row, and the mean cross-entropy."""
+        if self.widths is not None:
+            from experiments.training import kernel  # imports numba, half a second
+
+            predicted, total = kernel.score(w, np.array(self.widths), rows.x.reshape(len(rows), -1), rows.y, CHUNK)
+            return predicted, total / len(rows)
+        self.flat.load(w)
+        logits = self.flat.module(torch.from_numpy(rows.x))
+        return logits.argmax(1).numpy(), float(functional.cross_entropy(logits, torch.from_numpy(rows.y)))
 
     def _confusion(self, true: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.int64]:
         cells = np.bincount(true * self.classes + predicted, minlength=self.classes**2)

@@ -1,17 +1,14 @@
 """Local training: the plain autograd loop, one client after the other.
 
-This is the readable reference. A local step is
+This is the readable reference that the fast paths are held to. A local step is
 
-    g = grad loss(w; batch),   g = strategy.gradient(g, w, w_t),   w, v = optimizer(w, g, v, lr)
+    g = grad loss(w; batch),   g = strategy.gradient(g, w, w_t) + a (w - w_t) + b,   w, v = optimizer(w, g, v, lr)
 
-with the rows of a client in an order of its own: drawn anew for every epoch from the stream of this round and client,
-or as they stand in the file, or sorted by label (the pilot's). The last batch of an epoch may be short; it is neither
-dropped nor padded.
+where (a, b) is the strategy's drift.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -19,42 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from experiments.seeds import Purpose, stream
 from experiments.training.models import Flat
+from experiments.training.schedule import batch_size, epoch_orders, learning_rate
 from strategies import Job, Strategy, Update, Workload
 
 if TYPE_CHECKING:
     from experiments.spec import RunSpec
-
-Rows = NDArray[np.int64]
-
-
-def steps_a_round(spec: RunSpec, num_examples: int) -> int:
-    """Minibatch steps of a client with `num_examples` rows: `--local-steps`, or whole epochs."""
-    if spec.local_steps is not None:
-        return spec.local_steps
-    return spec.local_epochs * math.ceil(num_examples / batch_size(spec, num_examples))
-
-
-def batch_size(spec: RunSpec, num_examples: int) -> int:
-    """Rows of a minibatch; `full` is all of the client's."""
-    return num_examples if spec.batch_size == "full" else min(int(spec.batch_size), num_examples)
-
-
-def learning_rate(spec: RunSpec, round_: int) -> float:
-    """`--client-lr` under `--lr-schedule` in round 1..rounds; the first round always has the full rate."""
-    done = (round_ - 1) / spec.rounds  # in [0, 1)
-    factor = {"constant": 1.0, "linear": 1.0 - done, "cosine": (1.0 + math.cos(math.pi * done)) / 2}
-    return spec.client_lr * factor[spec.lr_schedule]
-
-
-def epochs(spec: RunSpec, rows: Rows, labels: NDArray[np.int64], round_: int, client: int) -> Iterator[Rows]:
-    """The client's rows in the order of each epoch of a round, without end."""
-    if spec.row_order == "label":
-        rows = rows[np.argsort(labels[rows], kind="stable")]
-    rng = stream(spec.seed, Purpose.ORDER, round_, client)
-    while True:
-        yield rng.permutation(rows) if spec.row_order == "shuffled" else rows
 
 
 class ReferenceTrainer:
@@ -86,8 +53,9 @@ class ReferenceTrainer:
     def _train_one(self, job: Job, client: int) -> Update:
         model, work = self.model, self.workloads[client]
         model.load(job.w)
-        received = torch.from_numpy(job.w)[None]  # (1, d)
+        received = torch.from_numpy(job.w)
         memory = {name: torch.from_numpy(np.asarray(value, np.float32))[None] for name, value in job.memory.items()}
+        a, b = self.strategy.drift(job.w, job.memory)
         lr = learning_rate(self.spec, job.round)
         velocity = None
         total = torch.zeros(())
@@ -98,7 +66,11 @@ class ReferenceTrainer:
             loss.backward()
             g = model.g
             if self.strategy.changes_gradient:
-                g = self.strategy.gradient(g[None], model.w[None], received, memory)[0]
+                g = self.strategy.gradient(g[None], model.w[None], received[None], memory)[0]
+            if a:
+                g = g + a * (model.w - received)
+            if b is not None:
+                g = g + torch.from_numpy(b)
             velocity = self.spec.optimizer.step(model.w, g, velocity, lr)
             total += loss.detach() * len(y)
             seen += len(y)
@@ -107,7 +79,7 @@ class ReferenceTrainer:
     def _batches(self, work: Workload, round_: int, client: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         size = batch_size(self.spec, len(work.rows))
         left = work.steps
-        for rows in epochs(self.spec, work.rows, self.y, round_, client):
+        for rows in epoch_orders(self.spec, work, self.y, round_, client):
             x, y = torch.from_numpy(self.x[rows]), torch.from_numpy(self.y[rows])
             for batch in zip(torch.split(x, size), torch.split(y, size), strict=True):
                 if left == 0:

@@ -9,7 +9,7 @@ biases, and never from global state.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -112,6 +112,9 @@ MODELS: Mapping[str, type[Model]] = {cls.notation: cls for cls in (MLP, CNN1d)}
 class Flat:
     """A module whose parameters, and their gradients, are views of two flat vectors.
 
+    A linear layer's weights and bias are one block (inputs + 1, outputs), the bias as its last row, as the compiled
+    kernel wants them; any other parameter lies there as it is.
+
     Attributes:
         w: (d,) float32 weights. Writing here changes the module.
         g: (d,) float32 gradient; `backward` adds to it, so zero it first.
@@ -119,19 +122,44 @@ class Flat:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        parameters = list(module.parameters())
-        self.w = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
+        self.w = torch.zeros(sum(parameter.numel() for parameter in module.parameters()))
         self.g = torch.zeros_like(self.w)
-        start = 0
-        for parameter in parameters:
-            place = slice(start, start + parameter.numel())
-            parameter.data = self.w[place].view_as(parameter)
-            parameter.grad = self.g[place].view_as(parameter)
-            start = place.stop
+        for (parameter, weights), (_, gradient) in zip(_views(module, self.w), _views(module, self.g), strict=True):
+            weights.copy_(parameter.detach())
+            parameter.data = weights
+            parameter.grad = gradient
 
     def load(self, w: NDArray[np.float32]) -> None:
         """Copy a received model in."""
         self.w.copy_(torch.from_numpy(w))
+
+
+def _views(module: nn.Module, flat: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Each parameter with its view of a flat vector, in the order of the layers."""
+    start = 0
+    for layer in module.modules():
+        parameters = list(layer.parameters(recurse=False))
+        if isinstance(layer, nn.Linear) and layer.bias is not None:
+            rows = layer.in_features + 1
+            block = flat[start : start + rows * layer.out_features].view(rows, layer.out_features)
+            yield layer.weight, block[:-1].t()
+            yield layer.bias, block[-1]
+            start += block.numel()
+        else:
+            for parameter in parameters:
+                yield parameter, flat[start : start + parameter.numel()].view_as(parameter)
+                start += parameter.numel()
+
+
+def linear_widths(module: nn.Module) -> tuple[int, ...] | None:
+    """Widths of input, hidden layers and output if the module is linear layers with ReLU between them, else None."""
+    layers = [layer for layer in module.children() if not isinstance(layer, nn.Flatten)]
+    linear = [layer for layer in layers[::2] if isinstance(layer, nn.Linear) and layer.bias is not None]
+    rectified = [layer for layer in layers[1::2] if isinstance(layer, nn.ReLU)]
+    known = len(linear) == len(rectified) + 1 and len(linear) + len(rectified) == len(layers)
+    if not isinstance(module, nn.Sequential) or not known:
+        return None
+    return (linear[0].in_features, *(layer.out_features for layer in linear))
 
 
 def first_weights(module: nn.Module, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -140,7 +168,7 @@ def first_weights(module: nn.Module, rng: np.random.Generator) -> NDArray[np.flo
     Raises:
         UserError: a layer with parameters that is neither linear nor a convolution has no rule here.
     """
-    drawn = []
+    flat = Flat(module)
     for layer in module.modules():
         if not list(layer.parameters(recurse=False)):
             continue
@@ -149,5 +177,7 @@ def first_weights(module: nn.Module, rng: np.random.Generator) -> NDArray[np.flo
                 f"no rule for the first weights of a {type(layer).__name__} layer; add one to first_weights"
             )
         bound = 1.0 / np.sqrt(layer.weight[0].numel())  # 1 / sqrt(fan_in)
-        drawn += [rng.uniform(-bound, bound, parameter.numel()) for parameter in layer.parameters(recurse=False)]
-    return np.concatenate(drawn).astype(np.float32)
+        for parameter in layer.parameters(recurse=False):
+            drawn = rng.uniform(-bound, bound, parameter.shape)
+            parameter.data.copy_(torch.from_numpy(drawn))
+    return flat.w.numpy().copy()

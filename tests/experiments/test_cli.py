@@ -180,7 +180,7 @@ def test_results_ls_rm_and_merge(table: str, tmp_path: Path, capsys: pytest.Capt
         options = ["--dataset", "table", "--data", table, "--rounds", "1", "--min-examples", "10", "--seed", seed]
         assert main(["run", *options, "--results", folder]) == 0
     assert main(["results", "merge", other, "--results", one]) == 0
-    assert "1 copied" in capsys.readouterr().out
+    assert "1 runs copied" in capsys.readouterr().out
     assert main(["results", "ls", "--results", one]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2

@@ -12,8 +12,9 @@ from torch.nn import functional
 from experiments.errors import UserError
 from experiments.seeds import Purpose, stream
 from experiments.spec import RunSpec
-from experiments.training.local import ReferenceTrainer, epochs, learning_rate, steps_a_round
-from experiments.training.models import CNN1d, Flat, first_weights
+from experiments.training.local import ReferenceTrainer
+from experiments.training.models import MLP, CNN1d, Flat, Model, first_weights, linear_widths
+from experiments.training.schedule import epoch_orders, learning_rate, steps_a_round
 from strategies import Job, Workload
 from tests.experiments.problems import dataset, problem
 
@@ -37,7 +38,8 @@ def test_a_round_equals_torch_optim(optimizer: str, form: str) -> None:
     for client in range(3):
         update = ours.train([job], [client])[0]
         module = spec.model.module(ours.x.shape[1:], 3)
-        torch.nn.utils.vector_to_parameters(torch.from_numpy(job.w), module.parameters())
+        flat = Flat(module)
+        flat.load(job.w)
         theirs = torch.optim.SGD(
             module.parameters(),
             lr=spec.client_lr,
@@ -56,7 +58,7 @@ def test_a_round_equals_torch_optim(optimizer: str, form: str) -> None:
                 theirs.step()
                 losses += [loss.item()] * len(rows)
                 steps += 1
-        expected = torch.nn.utils.parameters_to_vector(module.parameters()).detach().numpy()
+        expected = flat.w.numpy()
         np.testing.assert_allclose(update.w, expected, rtol=1e-5, atol=1e-7)
         assert update.train_loss == pytest.approx(np.mean(losses), rel=1e-5)
         assert (update.num_batches, update.num_examples) == (steps, len(ours.workloads[client].rows))
@@ -113,7 +115,7 @@ def test_row_order() -> None:
     drawn = {}
     for order in ("shuffled", "file", "label"):
         spec = RunSpec.from_options({"row_order": order})
-        drawn[order] = [list(epoch) for epoch, _ in zip(epochs(spec, rows, labels, 1, 0), range(3), strict=False)]
+        drawn[order] = epoch_orders(spec, Workload(rows, 3), labels, 1, 0).tolist()
     assert drawn["file"] == [[0, 1, 3, 4, 5]] * 3
     assert drawn["label"] == [[1, 3, 5, 0, 4]] * 3
     assert all(sorted(epoch) == list(rows) for epoch in drawn["shuffled"])
@@ -137,17 +139,29 @@ def test_first_weights_have_pytorchs_distribution() -> None:
             assert values.std() == pytest.approx(bound / np.sqrt(3), rel=0.1)
 
 
-def test_flat_lies_under_the_parameters() -> None:
-    module = CNN1d(channels=(4,), kernel=3).module((16, 3), 3)
+@pytest.mark.parametrize("model", [CNN1d(channels=(4,), kernel=3), MLP(hidden=(5, 4))])
+def test_flat_lies_under_the_parameters(model: Model) -> None:
+    module = model.module((16, 3), 3)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
     flat = Flat(module)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert len(flat.w) == sum(value.numel() for value in before.values())
     flat.load(np.arange(len(flat.w), dtype=np.float32))
-    assert np.array_equal(
-        torch.nn.utils.parameters_to_vector(module.parameters()).detach().numpy(), np.arange(len(flat.w))
-    )
+    values = torch.cat([parameter.detach().reshape(-1) for parameter in module.parameters()])
+    assert sorted(values.tolist()) == list(range(len(flat.w)))
     module(torch.ones(2, 16, 3)).sum().backward()
-    grads = torch.cat([parameter.grad.reshape(-1) for parameter in module.parameters()])
-    assert torch.equal(grads, flat.g)
+    for parameter in module.parameters():
+        place = parameter.detach().reshape(-1).long()  # where each of its weights lies in w
+        assert torch.equal(parameter.grad.reshape(-1), flat.g[place])
     assert flat.g.abs().sum() > 0
+
+
+def test_linear_widths() -> None:
+    assert linear_widths(MLP(hidden=(5, 4)).module((561,), 6)) == (561, 5, 4, 6)
+    assert linear_widths(MLP(hidden=()).module((16, 3), 2)) == (48, 2)
+    assert linear_widths(CNN1d().module((128, 9), 6)) is None
+    tanh = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
+    assert linear_widths(tanh) is None
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from results.frame import frames
 from results.record import RunRecord, decode_fields
+from results.study import Study, studies
 
 HAR = ("WALKING", "WALKING_UPSTAIRS", "WALKING_DOWNSTAIRS", "SITTING", "STANDING", "LAYING")
 OFFICES = ("CBS", "ISTAT", "ONS", "STATCAN")
@@ -29,6 +31,7 @@ PARTITIONS: dict[str, tuple[float, float | None]] = {
     "shards(classes=2)": (30, 0.05),
     "sizes(gini=0.6)": (1, None),
 }
+STRATEGY_OPTIONS = {"fedprox(mu=0.01)": {"mu": 0.01}, "centralised": {"steps": "all"}}
 GAINS = {"fedavg": 0.0, "fedprox(mu=0.01)": 0.8, "local": -25.0, "centralised": 3.0}
 
 
@@ -100,7 +103,7 @@ def record(case: Case | None = None, **changes: Any) -> RunRecord:
         "engine": case.engine,
         "status": case.status,
         "spec": spec,
-        "strategy_options": {"weighting": "examples"},
+        "strategy_options": {"weighting": "examples", **STRATEGY_OPTIONS.get(case.strategy, {})},
         "data": {
             "name": case.dataset,
             "title": case.title,
@@ -245,3 +248,9 @@ def _final(case: Case, rounds: list[dict[str, Any]], offices: list[dict[str, Any
         "test_f1_per_class": np.clip(last + rng.normal(0, 0.08, len(case.classes)), 0, 1),
         "test_correct_by_person": {str(person): (int(300 * last), 300) for person in (2, 4, 9)},
     }
+
+
+def only_study(records: Iterable[RunRecord]) -> Study:
+    """The study of records that share one data set."""
+    (study,) = studies(frames(records))
+    return study

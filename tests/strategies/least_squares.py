@@ -44,6 +44,7 @@ class LeastSquares:
             work = self.workloads[client]
             w = job.w.copy()
             memory = {name: np.asarray(value)[None] for name, value in job.memory.items()}
+            a, b = self.strategy.drift(job.w, job.memory)
             steps = 0
             while steps < work.steps:
                 for start in range(0, len(work.rows), BATCH):
@@ -51,7 +52,9 @@ class LeastSquares:
                         break
                     rows = work.rows[start : start + BATCH]
                     g = A[rows].T @ (A[rows] @ w - B[rows]) / len(rows)
-                    w = w - LR * self.strategy.gradient(g[None], w[None], job.w[None], memory)[0]
+                    g = self.strategy.gradient(g[None], w[None], job.w[None], memory)[0]
+                    g = g + a * (w - job.w) + (0 if b is None else b)
+                    w = w - LR * g
                     steps += 1
             updates.append(Update(job, w, len(work.rows), steps, 0.0))
         return updates

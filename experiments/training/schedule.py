@@ -1,0 +1,58 @@
+"""What a client does in a round: how many steps, at which rate, on which rows in which order.
+
+The rows of a client are in an order of its own: drawn anew for every epoch from the stream of this round and client, or
+as they stand in the file, or sorted by label (the pilot's). The last batch of an epoch may be short; it is neither
+dropped nor padded.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.seeds import Purpose, stream
+
+if TYPE_CHECKING:
+    from experiments.spec import RunSpec
+    from strategies import Workload
+
+Rows = NDArray[np.int64]
+
+
+def batch_size(spec: RunSpec, num_examples: int) -> int:
+    """Rows of a minibatch; `full` is all of the client's."""
+    return num_examples if spec.batch_size == "full" else min(int(spec.batch_size), num_examples)
+
+
+def steps_an_epoch(spec: RunSpec, num_examples: int) -> int:
+    """Minibatches in a client's rows, a short one included."""
+    return math.ceil(num_examples / batch_size(spec, num_examples))
+
+
+def steps_a_round(spec: RunSpec, num_examples: int) -> int:
+    """Minibatch steps of a client with `num_examples` rows: `--local-steps`, or whole epochs."""
+    if spec.local_steps is not None:
+        return spec.local_steps
+    return spec.local_epochs * steps_an_epoch(spec, num_examples)
+
+
+def learning_rate(spec: RunSpec, round_: int) -> float:
+    """`--client-lr` under `--lr-schedule` in round 1..rounds; the first round always has the full rate."""
+    done = (round_ - 1) / spec.rounds  # in [0, 1)
+    factor = {"constant": 1.0, "linear": 1.0 - done, "cosine": (1.0 + math.cos(math.pi * done)) / 2}
+    return spec.client_lr * factor[spec.lr_schedule]
+
+
+def epoch_orders(spec: RunSpec, work: Workload, labels: NDArray[np.int64], round_: int, client: int) -> Rows:
+    """The client's rows in the order of each epoch that its steps of a round reach into, (epochs, n)."""
+    epochs = math.ceil(work.steps / steps_an_epoch(spec, len(work.rows)))
+    rows = work.rows
+    if spec.row_order == "label":
+        rows = rows[np.argsort(labels[rows], kind="stable")]
+    if spec.row_order != "shuffled":
+        return np.tile(rows, (epochs, 1))
+    rng = stream(spec.seed, Purpose.ORDER, round_, client)
+    return np.stack([rng.permutation(rows) for _ in range(epochs)])

@@ -1,0 +1,191 @@
+"""The compiled trainer against the plain autograd loop, and an office's bits against its company."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from experiments.run import deal_rows, run, sides
+from experiments.seeds import Purpose, stream
+from experiments.spec import STRATEGIES, RunSpec
+from experiments.training.clients import trainer
+from experiments.training.evaluation import Evaluator, Rows
+from experiments.training.fused import FusedTrainer
+from experiments.training.local import ReferenceTrainer
+from experiments.training.models import first_weights
+from experiments.training.schedule import steps_a_round
+from strategies import Job, Memory, Update, Workload
+from strategies.base import Vector
+from strategies.fedavg import FedAvg
+from tests.experiments.problems import problem
+
+
+@dataclass(frozen=True)
+class Drifting(FedAvg):
+    """Every kind of drift at once."""
+
+    notation = "drifting"
+
+    def drift(self, w_t: Vector, memory: Memory) -> tuple[float, Vector | None]:
+        return 0.3, np.linspace(-0.1, 0.1, len(w_t)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Clipping(FedAvg):
+    """A hook that is no drift: the gradient's sign times its mean size."""
+
+    notation = "clipping"
+
+    def gradient(self, g: Any, w: Any, w_t: Any, memory: Mapping[str, Any]) -> Any:
+        return g.sign() * g.abs().mean(1, keepdim=True)
+
+
+def both(rows: list[int], strategy: Any = None, **options: Any) -> tuple[list[Update], list[Update]]:
+    """A round by the fast trainer and by the plain loop, on offices of these sizes."""
+    spec, data = problem(**options)
+    if strategy is not None:
+        spec = replace(spec, strategy=strategy)
+    ends = np.cumsum(rows)
+    offices = [np.arange(end - size, end) for end, size in zip(ends, rows, strict=True)]
+    work = tuple(Workload(part, steps_a_round(spec, len(part))) for part in offices)
+    _, clients = sides(spec, data, deal_rows(spec, data))
+    side = replace(clients, workloads=work)
+    module = spec.model.module(side.x.shape[1:], 3)
+    jobs = [Job(first_weights(module, stream(0, Purpose.INITIAL_WEIGHTS)), 2)] * len(rows)
+    fast, plain = trainer(side), trainer(replace(side, spec=replace(spec, trainer="reference")))
+    assert isinstance(fast, FusedTrainer)
+    assert isinstance(plain, ReferenceTrainer)
+    everyone = range(len(rows))
+    return fast.train(jobs, everyone), plain.train(jobs, everyone)
+
+
+def assert_close(fast: list[Update], plain: list[Update]) -> None:
+    for a, b in zip(fast, plain, strict=True):
+        assert np.linalg.norm(a.w - b.w) <= 1e-5 * np.linalg.norm(b.w)
+        np.testing.assert_allclose(a.w, b.w, rtol=1e-4, atol=1e-6)
+        assert a.train_loss == pytest.approx(b.train_loss, rel=1e-5)
+        assert (a.num_examples, a.num_batches) == (b.num_examples, b.num_batches)
+
+
+UNEQUAL = [100, 37, 16, 3]
+
+
+@pytest.mark.parametrize("model", ["mlp(hidden=[])", "mlp(hidden=[8])", "mlp(hidden=[12, 8, 5])"])
+@pytest.mark.parametrize(
+    "optimizer", ["sgd", "sgd(momentum=0.9)", "sgd(momentum=0.5, weight_decay=0.01)", "sgd(weight_decay=0.1)"]
+)
+def test_every_optimizer_and_depth(optimizer: str, model: str) -> None:
+    assert_close(*both(UNEQUAL, optimizer=optimizer, model=model, local_epochs=2))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "sgd(momentum=0.9, weight_decay=0.01)"])
+@pytest.mark.parametrize("strategy", [Drifting(), Clipping()])
+def test_every_kind_of_hook(strategy: Any, optimizer: str) -> None:
+    assert_close(*both(UNEQUAL, strategy=strategy, optimizer=optimizer, local_epochs=2))
+
+
+@pytest.mark.parametrize("text", [text for cls in STRATEGIES.values() for text in cls.examples])
+def test_every_strategy(text: str) -> None:
+    """Whole runs on unequal offices: after a round the models agree, after five the scores."""
+    options = {"strategy": text, "partition": "sizes([.55, .25, .15, .05])", "rounds": 5}
+    fast, plain = run(*problem(**options)), run(*problem(**options, trainer="reference"))
+    assert fast.rounds[0].train_loss == pytest.approx(plain.rounds[0].train_loss, rel=1e-5)
+    assert fast.final.score == pytest.approx(plain.final.score, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_size": "full"},
+        {"local_steps": 1},
+        {"local_steps": 11},
+        {"row_order": "label"},
+        {"batch_size": 1},
+        {"lr_schedule": "cosine"},
+    ],
+)
+def test_every_schedule(options: dict[str, Any]) -> None:
+    assert_close(*both(UNEQUAL, **options))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 16, 31, 32, 33, 64, "full"])
+@pytest.mark.parametrize("model", ["mlp(hidden=[8])", "mlp(hidden=[16, 64])"])
+def test_an_offices_bits_do_not_depend_on_its_company(batch_size: int | str, model: str) -> None:
+    together, _ = both([60, 37, 16, 3], batch_size=batch_size, model=model)
+    for office, size in ((0, 60), (1, 37)):
+        spec, data = problem(batch_size=batch_size, model=model)
+        start = 0 if office == 0 else 60
+        work = [Workload(np.arange(start, start + size), steps_a_round(spec, size))] * (office + 1)
+        module = spec.model.module((6,), 3)
+        job = Job(first_weights(module, stream(0, Purpose.INITIAL_WEIGHTS)), 2)
+        from experiments.training.models import linear_widths
+
+        alone = FusedTrainer(spec, linear_widths(module), data.train.x, data.train.y, work).train([job], [office])
+        assert np.array_equal(alone[0].w, together[office].w)
+
+
+def test_windows_are_flattened() -> None:
+    spec, data = problem("raw", rounds=2)
+    fast = run(spec, data)
+    plain = run(replace(spec, trainer="reference"), data)
+    assert fast.final.score == pytest.approx(plain.final.score, abs=0.02)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("how", ["rate", "row"])
+def test_what_is_not_finite_stays_so(how: str) -> None:
+    spec, data = problem(client_lr=1e6 if how == "rate" else 0.1, model="mlp(hidden=[8, 8])")
+    _, clients = sides(spec, data, deal_rows(spec, data))
+    if how == "row":
+        x = clients.x.copy()
+        x[clients.workloads[0].rows[0], 2] = np.nan
+        clients = replace(clients, x=x)
+    module = spec.model.module((6,), 3)
+    w = first_weights(module, stream(0, Purpose.INITIAL_WEIGHTS))
+    fast = trainer(clients)
+    for round_ in range(1, 30):
+        w = fast.train([Job(w, round_)], [0])[0].w
+    assert not np.isfinite(w).all()
+
+
+def test_scores_equal_pytorchs() -> None:
+    spec = RunSpec.from_options({"model": "mlp(hidden=[33, 9])"})
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(1111, 20)).astype(np.float32), rng.integers(0, 5, 1111)
+    rows = Rows(x, y, y)
+    empty = Rows(x[:0], y[:0], y[:0])
+    module = spec.model.module((20,), 5)
+    models = np.stack([first_weights(module, np.random.default_rng(seed)) for seed in (0, 1)])
+    fast = Evaluator(spec.model, 5, (20,), rows, [rows, empty])
+    plain = Evaluator(spec.model, 5, (20,), rows, [rows, empty])
+    assert fast.widths is not None
+    plain.widths = None
+    a, b = fast(models), plain(models)
+    assert np.array_equal(a.confusion, b.confusion)
+    assert a.test_loss == pytest.approx(b.test_loss, rel=1e-5)
+    assert (a.office_accuracy, a.correct_by_person) == (b.office_accuracy, b.correct_by_person)
+
+
+def test_hooks_see_memory_and_received_model() -> None:
+    """The step-by-step path hands a hook the same (1, d) tensors as the plain loop."""
+    seen: list[tuple[int, ...]] = []
+
+    @dataclass(frozen=True)
+    class Looking(FedAvg):
+        notation = "looking"
+
+        def gradient(self, g: Any, w: Any, w_t: Any, memory: Mapping[str, Any]) -> Any:
+            seen.append((*g.shape, *w.shape, *w_t.shape, *memory["last"].shape))
+            return g
+
+    spec, data = problem()
+    _, clients = sides(replace(spec, strategy=Looking()), data, deal_rows(spec, data))
+    w = first_weights(spec.model.module((6,), 3), np.random.default_rng(0))
+    for kind in ("auto", "reference"):
+        side = replace(clients, spec=replace(clients.spec, trainer=kind))
+        trainer(side).train([Job(w, 1, {"last": w})], [0])
+    assert set(seen) == {(1, len(w)) * 4}
