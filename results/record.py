@@ -259,18 +259,22 @@ def decode_fields(fields: dict[str, Any]) -> RunRecord:
     Raises:
         ResultsError: a key is missing or a value has the wrong type.
     """
-    return decode(_ENCODER.encode({"schema": SCHEMA} | fields), f"run {fields.get('run_id')}")
+    text = _ENCODER.encode({"schema": SCHEMA} | fields)
+    return _decoded(_RECORD, text, f"run {fields.get('run_id')}", cure="give the field a value of that type")
 
 
-def _decoded(decoder: msgspec.json.Decoder[Read], text: bytes, name: object) -> Read:
+def _decoded(
+    decoder: msgspec.json.Decoder[Read],
+    text: bytes,
+    name: object,
+    cure: str = "remove the file and the run is made again",
+) -> Read:
     try:
         found = decoder.decode(text)
     except msgspec.DecodeError as error:
         # A foreign version may fail on any key: say so rather than name the key.
         _check_version(_version(text), name)
-        raise ResultsError(
-            f"{name}: not a whole run record ({error}); remove the file and the run is made again"
-        ) from None
+        raise ResultsError(f"{name}: not a whole run record ({error}); {cure}") from None
     _check_version(found.schema, name)
     return found
 

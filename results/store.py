@@ -205,7 +205,7 @@ class Store:
     def _files(self) -> Iterator[os.DirEntry[str]]:
         """Whatever lies in the folders of runs."""
         try:
-            shards = [entry.path for entry in os.scandir(self.runs) if _SHARD.fullmatch(entry.name)]
+            shards = [entry.path for entry in os.scandir(self.runs) if _SHARD.fullmatch(entry.name) and entry.is_dir()]
         except FileNotFoundError:
             return
         except OSError as error:

@@ -89,18 +89,25 @@ class Study:
 def studies(frames: Frames) -> list[Study]:
     """The frames by data set, sorted by title. Runs on other content of the same name (`data_hash`) stand apart."""
     found = []
-    taken: set[str] = set()
-    content: Any
-    for content, runs in frames.runs.groupby(["data_title", "form", "data_hash"], sort=True):
-        title, form, data_hash = content
-        names = (slug(title), f"{slug(title)}-{form}", f"{slug(title)}-{form}-{data_hash[:6]}")
-        name = next(name for name in names if name not in taken)
-        taken.add(name)
-        shown = title if name == names[0] else f"{title}, {form}" + (f", data {data_hash[:6]}" * (name == names[2]))
+    groups = frames.runs.groupby(["data_title", "form", "data_hash"], sort=True)
+    names: list[Any] = list(groups.groups)
+    for name in names:
+        runs = groups.get_group(name)
+        shown = _told_apart(name, names)
         part = frames.of(frames.runs.index.isin(runs.index))
         asked = {option: ordered(part.runs[option], option) for option in part.options if option != "seed"}
-        found.append(_study(name, shown, Frames(part.runs.assign(**asked), *_rest(part))))
+        found.append(_study(slug(shown), shown, Frames(part.runs.assign(**asked), *_rest(part))))
     return found
+
+
+def _told_apart(name: tuple[str, str, str], names: list[tuple[str, str, str]]) -> str:
+    """A data set's title, with as much of its form and hash as it shares its title with others."""
+    title, form, content = name
+    if sum(other[0] == title for other in names) == 1:
+        return title
+    if sum(other[:2] == name[:2] for other in names) == 1:
+        return f"{title}, {form}"
+    return f"{title}, {form}, data {content[:6]}"
 
 
 def _rest(part: Frames) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, tuple[str, ...]]:

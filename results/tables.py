@@ -12,7 +12,7 @@ import pandas as pd
 
 from results import captions, text
 from results.render import Table
-from results.statistics import half_width, least_detectable
+from results.statistics import least_detectable
 from results.study import BASELINE, MEASURES, Study, cells, summary
 
 _HEADINGS = {
@@ -84,13 +84,16 @@ def differences_table(study: Study, stale: int = 0) -> Table | None:
         return None
     joined["difference"] = 100 * (joined["score"] - joined["score_base"])
     groups = joined.groupby(study.row, observed=True, sort=True)["difference"]
-    found = pd.DataFrame({"pairs": groups.count(), "mean": groups.mean(), "sd": groups.std()}).reset_index()
-    found["half"] = half_width(found["sd"], found["pairs"])
+    found = summary(joined, study.row, ("difference",)).assign(pairs=groups.count(), sd=groups.std()).reset_index()
+    # Equal differences have no spread to tell what could be detected.
+    found["sd"] = found["sd"].mask(found["difference_equal"])
     found["least"] = least_detectable(found["sd"], found["pairs"])
     shown = _names(study, found).assign(
         **{
             "Pairs": found["pairs"].astype(str),
-            "Difference [points]": text.points(found["mean"], found["half"]),
+            "Difference [points]": text.points(
+                found["difference"], found["difference_half"], found["difference_equal"]
+            ),
             "Least detectable [points]": text.numbers(found["least"]),
         }
     )
@@ -99,8 +102,8 @@ def differences_table(study: Study, stale: int = 0) -> Table | None:
         .astype(str)
         .assign(
             pairs=found["pairs"],
-            difference_points=found["mean"],
-            half_width_points=found["half"],
+            difference_points=found["difference"],
+            half_width_points=found["difference_half"],
             sd_points=found["sd"],
             least_detectable_points=found["least"],
         )

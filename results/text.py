@@ -28,15 +28,17 @@ def _level(mean: float, half: float, equal: bool) -> str:
     return f"{mean:.2f} (all equal)" if equal else f"{mean:.2f} ± {half:.2f}"
 
 
-def points(mean: pd.Series[float], half: pd.Series[float]) -> pd.Series[str]:
-    """Signed differences with their half-width."""
-    return _series((_points(*value) for value in zip(mean, half, strict=True)), mean)
+def points(mean: pd.Series[float], half: pd.Series[float], equal: pd.Series[bool]) -> pd.Series[str]:
+    """Signed differences with their half-width, as `level`."""
+    return _series((_points(*value) for value in zip(mean, half, equal, strict=True)), mean)
 
 
-def _points(mean: float, half: float) -> str:
-    text = f"{mean + 0.0:+.2f}"
-    text = "0.00" if text in ("+0.00", "-0.00") else text
-    return text if half != half else f"{text} ± {half:.2f}"
+def _points(mean: float, half: float, equal: bool) -> str:
+    signed = f"{mean:+.2f}"
+    text = "0.00" if signed in ("+0.00", "-0.00") else signed
+    if half != half:
+        return text
+    return f"{text} (all equal)" if equal else f"{text} ± {half:.2f}"
 
 
 def numbers(values: pd.Series[float], digits: int = 2) -> pd.Series[str]:

@@ -117,14 +117,10 @@ class Strategy(ABC):
 
     def open(self, message: Message, memory: Memory) -> Job:
         """Read the server's message; the default takes the model and the round."""
-        from strategies.wire import unpack
+        from strategies.wire import arrays_of, config_of, unpack
 
-        content = message.content
-        return Job(
-            w=unpack(next(iter(content.array_records.values()))),
-            round=int(str(next(iter(content.config_records.values()))["server-round"])),
-            memory=memory,
-        )
+        round_ = int(str(config_of(message.content)["server-round"]))
+        return Job(w=unpack(arrays_of(message.content)), round=round_, memory=memory)
 
     def drift(self, w_t: Vector, memory: Memory) -> tuple[float, Vector | None]:
         """What a local step adds to the loss's gradient, as (a, b): a (w - w_t) + b, with b (d,) or None.

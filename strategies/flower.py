@@ -23,6 +23,7 @@ import numpy as np
 
 from strategies.base import Federation, Job, Memory, Strategy, StrategyError, Vector
 from strategies.fedavg import everyone
+from strategies.wire import config_of
 
 if TYPE_CHECKING:
     from flwr.app import Message
@@ -89,7 +90,7 @@ class Flower(Strategy):
 
     def open(self, message: Message, memory: Memory) -> Job:
         """FedAvg's, with what else the server's configuration asks of a client."""
-        config = next(iter(message.content.config_records.values()))
+        config = config_of(message.content)
         unknown = sorted(set(config) - {"server-round", _PROXIMAL})
         if unknown:
             raise StrategyError(

@@ -16,7 +16,7 @@ from flwr.serverapp.strategy import FedAvg as FlowerFedAvg
 
 from strategies.base import Federation, OfficeGrid, Strategy, Vector
 from strategies.fedavg import everyone
-from strategies.wire import pack, unpack
+from strategies.wire import arrays_of, pack, unpack
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
@@ -59,6 +59,6 @@ class LocalServer(FlowerFedAvg):
         """Put the trained rows back; the metrics are averaged as ever."""
         replies = list(replies)
         for message in replies:
-            self.models[self.row[message.metadata.src_node_id]] = unpack(message.content.array_records["arrays"])
+            self.models[self.row[message.metadata.src_node_id]] = unpack(arrays_of(message.content))
         contents = [message.content for message in replies]
         return pack(self.models), self.train_metrics_aggr_fn(contents, self.weighted_by_key)

@@ -8,10 +8,11 @@ aggregation.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from strategies.base import Update
@@ -47,12 +48,33 @@ class NumpyArray(Array):
 
 def pack(w: NDArray[Any]) -> ArrayRecord:
     """A record that carries one array, (d,) or one row a client."""
-    return ArrayRecord({KEY: NumpyArray(w)})
+    record = ArrayRecord()
+    record[KEY] = NumpyArray(w)  # the constructor would copy it into a serialised Array
+    return record
 
 
 def unpack(record: ArrayRecord) -> NDArray[Any]:
     """The one array of a record, as (d,) or (rows, d)."""
     return next(iter(record.values())).numpy()
+
+
+def arrays_of(content: RecordDict) -> ArrayRecord:
+    """The first array record of a message (Flower's own `array_records` builds a new dictionary at every look)."""
+    return next(record for record in content.values() if isinstance(record, ArrayRecord))
+
+
+def config_of(content: RecordDict) -> ConfigRecord:
+    """The first configuration of a message."""
+    return next(record for record in content.values() if isinstance(record, ConfigRecord))
+
+
+def decode(content: RecordDict) -> None:
+    """Decode a message's arrays in place, once for all who share them."""
+    for record in content.values():
+        if isinstance(record, ArrayRecord):
+            for name, array in record.items():
+                if not isinstance(array, NumpyArray):
+                    record[name] = NumpyArray(array.numpy())
 
 
 def reply(update: Update) -> RecordDict:
@@ -74,5 +96,6 @@ def reply(update: Update) -> RecordDict:
 
 def payload_bytes(content: RecordDict) -> int:
     """Bytes of the arrays in a message, which grow with the model. Flower's envelope, some hundred bytes, is not in."""
-    arrays = (array for record in content.array_records.values() for array in record.values())
-    return sum(int(np.prod(array.shape)) * np.dtype(array.dtype).itemsize for array in arrays)
+    records = (record for record in content.values() if isinstance(record, ArrayRecord))
+    arrays = (array for record in records for array in record.values())
+    return sum(math.prod(array.shape) * np.dtype(array.dtype).itemsize for array in arrays)

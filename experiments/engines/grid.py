@@ -18,9 +18,10 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
+from scipy.linalg.blas import dnrm2, snrm2
 
 from experiments.seeds import Purpose, stream
-from strategies.wire import payload_bytes, unpack
+from strategies.wire import arrays_of, payload_bytes, unpack
 
 log = logging.getLogger(__name__)
 
@@ -143,10 +144,10 @@ class OrderedGrid(Grid):
 
 def update_length(sent: RecordDict, received: RecordDict) -> float:
     """L2 norm of a client's update: what came back minus what was sent (not finite where anything in it is not)."""
-    w_t = unpack(next(iter(sent.array_records.values())))
-    y = unpack(next(iter(received.array_records.values())))
     with np.errstate(over="ignore", invalid="ignore"):
-        return float(np.linalg.norm(y.astype(np.float64) - w_t))
+        update = unpack(arrays_of(received)) - unpack(arrays_of(sent))
+    nrm2 = snrm2 if update.dtype == np.float32 else dnrm2  # BLAS scales: no square overflows
+    return float(nrm2(update))
 
 
 def who_is_who(grid: Grid, clients: int, patience: float = 120.0) -> list[int]:

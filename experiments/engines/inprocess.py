@@ -10,6 +10,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
 from experiments.engines import flower
+from strategies.wire import decode
 
 if TYPE_CHECKING:
     from experiments.federation import Outcome
@@ -37,6 +38,8 @@ class InProcessGrid(Grid):
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         messages = list(messages)
+        for message in messages:
+            decode(message.content)
         return self.clients.answer(messages, [m.metadata.dst_node_id - 1 for m in messages], self.memories)
 
     # A round is one call: there is nothing to push now and pull later.

@@ -100,9 +100,12 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file where a folder should be")
     with pytest.raises(ResultsError, match="expected a folder of runs"):
         Store(tmp_path)
-    (tmp_path / "other").write_text("")
-    with pytest.raises(ResultsError, match="cannot be written"):
-        Store(tmp_path / "other" / "deeper").put(A)
+    other = Store(tmp_path / "other")
+    other.runs.mkdir(parents=True)
+    other.path(*A.key).parent.write_text("a file where a folder should be")
+    with pytest.raises(ResultsError, match=r"cannot be written .*another --results"):
+        other.put(A)
+    assert other.keys() == []
 
 
 DIE_AT_FSYNC = """

@@ -1,0 +1,154 @@
+"""The report: what it writes, that it is the same again, and how long it takes."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from results import ResultsError
+from results.record import encode
+from results.report import PARTS, report
+from results.store import Store
+from tests.results.builder import record, records
+
+ROOT = Path(__file__).parents[2]
+SMALL = [
+    *records(("iid", "shards(classes=2)"), seeds=2),
+    record(seed=2, status="failed"),
+    record(seed=3, filtered=True),
+]
+NAMES = {"main", "scores", "differences", "classes", "unevenness", "costs", "unfinished"}
+
+
+def filled(root: Path, made: list[object]) -> Store:
+    """A store of records, written without waiting for the disk."""
+    store = Store(root)
+    for one in made:
+        path = store.path(*one.key)  # type: ignore[attr-defined]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode(one))  # type: ignore[arg-type]
+    return store
+
+
+def test_everything_is_written_and_named(tmp_path: Path) -> None:
+    done = report(filled(tmp_path / "r", SMALL), tmp_path / "out", title="A small grid")
+    assert all(path.is_file() for path in done.written)
+    assert sorted(path for path in (tmp_path / "out").rglob("*") if path.is_file()) == sorted(done.written)
+    assert {path.name for path in (tmp_path / "out" / "tables").iterdir()} == {
+        f"uci-har-{name}.{ending}" for name in NAMES for ending in ("csv", "md", "tex")
+    }
+    index = done.index.read_text("utf-8")
+    assert index.startswith("# A small grid\n\n18 runs.\n")
+    links = re.findall(r"\]\(([^)]+)\)", index)
+    assert {tmp_path / "out" / link for link in links} == set(done.written) - {done.index}
+    assert "Two seeds" not in index  # one cell has four
+    assert "Two to four seeds, no claims." in index
+    assert "[3/4] (f)" in index
+    assert "iid" in done.main
+    assert "fedprox(mu=0.01)" in done.main
+
+
+def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
+    shuffled = list(SMALL)
+    random.Random(1).shuffle(shuffled)
+    first = report(filled(tmp_path / "a", SMALL), tmp_path / "out-a")
+    second = report(filled(tmp_path / "b", shuffled), tmp_path / "out-b")
+    again = report(Store(tmp_path / "a"), tmp_path / "out-c")  # from Parquet
+    for one, *others in zip(first.written, second.written, again.written, strict=True):
+        for other in others:
+            assert one.name == other.name
+            if "costs" not in one.name:
+                assert _digest(one) == _digest(other), one.name
+    assert first.main == second.main == again.main
+
+
+def test_in_another_process_too(tmp_path: Path) -> None:
+    filled(tmp_path / "a", SMALL[:6])
+    code = "import sys; from results.store import Store; from results.report import report; report(Store(sys.argv[1]), sys.argv[2])"
+    for place, seed in enumerate(("0", "77")):
+        arguments = [sys.executable, "-W", "error", "-c", code, str(tmp_path / "a"), str(tmp_path / f"out{place}")]
+        subprocess.run(arguments, cwd=ROOT, check=True, env={"PYTHONHASHSEED": seed, "PATH": "/usr/bin"})
+    for path in (tmp_path / "out0").rglob("*.*"):
+        assert _digest(path) == _digest(tmp_path / "out1" / path.relative_to(tmp_path / "out0")), path.name
+
+
+def test_some_runs_only(tmp_path: Path) -> None:
+    store = filled(tmp_path / "r", SMALL)
+    keys = [one.key for one in SMALL if one.spec["partition"] == "iid"]
+    done = report(store, tmp_path / "out", keys=[*keys, ("00000000", "inprocess")], stale=3)
+    assert "shards" not in done.main
+    assert f"{len(keys)} runs" in done.index.read_text() or "Ten runs, 1 not made yet." in done.index.read_text()
+    assert "Three runs of this report made by other code than the present." in done.main
+
+
+def test_other_settings_have_figures_of_their_own(tmp_path: Path) -> None:
+    rates = [0.1 * n for n in range(1, PARTS + 2)]
+    made = [one for rate in rates for one in records(("iid",), ("fedavg",), seeds=1, options=(("client_lr", rate),))]
+    done = report(filled(tmp_path / "r", made), tmp_path / "out")
+    curves = sorted(path.name for path in done.written if path.name.endswith("curves.pdf"))
+    assert curves[0] == "uci-har-client-lr-0.1-curves.pdf"
+    assert len(curves) == PARTS
+    assert f"first {PARTS} of {PARTS + 1} settings" in done.index.read_text()
+
+
+def test_data_sets_have_tables_of_their_own(tmp_path: Path) -> None:
+    made = [*records(("iid",), seeds=1), *records(("iid",), seeds=1, title="Watch", classes=("a", "b"))]
+    done = report(filled(tmp_path / "r", made), tmp_path / "out")
+    names = {path.name for path in done.written}
+    assert {"uci-har-main.csv", "watch-main.csv", "uci-har-curves.pdf", "watch-curves.pdf"} <= names
+    assert "## UCI HAR" in done.index.read_text()
+    assert "## Watch" in done.index.read_text()
+
+
+def test_nothing_to_report(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match=r"no runs to report; make some"):
+        report(Store(tmp_path), tmp_path / "out")
+    store = filled(tmp_path / "r", SMALL[:1])
+    with pytest.raises(ResultsError, match="none of the 1 runs asked for"):
+        report(store, tmp_path / "out", keys=[("abcdef", "inprocess")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(ResultsError, match=r"cannot be written .*another --out"):
+        report(filled(tmp_path / "r", SMALL[:1]), tmp_path / "out")
+
+
+def test_only_failed_runs(tmp_path: Path) -> None:
+    done = report(filled(tmp_path / "r", [record(status="failed")]), tmp_path / "out")
+    assert "– [0/1]" in done.main
+    assert not list((tmp_path / "out" / "figures").iterdir())
+
+
+def test_a_store_that_cannot_keep_its_parquet_file_is_still_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = filled(tmp_path / "r", SMALL[:2])
+
+    def refuse(path: Path, content: bytes) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("results.compact.write_whole", refuse)
+    assert "fedavg" in report(store, tmp_path / "out").main
+
+
+@pytest.mark.slow
+def test_five_thousand_runs_within_half_a_minute(tmp_path: Path) -> None:
+    made = [one for n in range(23) for one in records(seeds=5, options=(("client_lr", (n + 1) / 100),))]
+    store = filled(tmp_path / "r", list(made))
+    assert len(store) == 5060
+    started = time.perf_counter()
+    report(store, tmp_path / "out")
+    assert time.perf_counter() - started < 30
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
