@@ -64,7 +64,7 @@ def test_two_partitions_in_a_file_are_refused(folder: Path) -> None:
 
 
 def test_looking_one_up_imports_its_file_alone() -> None:
-    code = "from experiments.spec import STRATEGIES as s; import sys; s['fedprox']; print('strategies.local' in sys.modules)"
+    code = "import sys; from experiments.spec import STRATEGIES as s; s['fedprox']; print('strategies.local' in sys.modules)"
     assert python(code) == "False"
     assert "local" in STRATEGIES
 
