@@ -19,6 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("experiments", "strategies", "partitions")
+COMMIT = "FEDERATED_OFFICES_COMMIT"
 LIBRARIES = ("numpy", "torch", "flwr", "ray", "scipy", "pandas")
 
 
@@ -79,7 +80,12 @@ def versions() -> dict[str, str]:
 
 @cache
 def commit() -> str | None:
-    """The checkout's commit, with `+` if tracked files differ from it; None outside git."""
+    """The checkout's commit, with `+` if tracked files differ from it; None outside git.
+
+    Workers of a cluster have the sources without the checkout: the driver tells them its commit.
+    """
+    if COMMIT in os.environ:
+        return os.environ[COMMIT] or None
     try:
         head = _git("rev-parse", "--short=12", "HEAD")
         return head + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")

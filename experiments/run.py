@@ -117,9 +117,13 @@ def attempt(spec: RunSpec, data: RunData, engine: str = "inprocess", save_model:
     try:
         return run(spec, data, engine, save_model)
     except Exception as error:
-        text = f"{type(error).__name__}: {error}"
         where = "" if isinstance(error, ValueError) else "\n" + "".join(traceback.format_tb(error.__traceback__)[-3:])
-        return decode_fields(_frame(spec, data, engine) | {"status": "failed", "error": text + where})
+        return failed(spec, data, engine, f"{type(error).__name__}: {error}{where}")
+
+
+def failed(spec: RunSpec, data: RunData, engine: str, error: str) -> RunRecord:
+    """The record of a run that raised."""
+    return decode_fields(_frame(spec, data, engine) | {"status": "failed", "error": error})
 
 
 def deal_rows(spec: RunSpec, data: RunData) -> Deal:

@@ -11,18 +11,16 @@ import os
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
+from experiments import provenance
 from experiments.errors import UserError
 from experiments.plan import DataKey, data_key
 from experiments.progress import Progress
-from experiments.run import RunData, attempt
+from experiments.run import RunData, attempt, failed
 from experiments.spec import RunSpec
 from results.record import RunRecord
 from results.store import Store
-
-ROOT = Path(__file__).parents[1]
 
 
 @dataclass
@@ -102,9 +100,12 @@ def on_ray(
                     break
             if not flying:
                 return
-            ready, _ = ray.wait(list(flying), num_returns=1)
-            flying.pop(ready[0])
-            yield ray.get(ready[0])
+            [ready], _ = ray.wait(list(flying), num_returns=1)
+            spec = flying.pop(ready)
+            try:
+                yield ray.get(ready)
+            except ray.exceptions.RayError as error:  # the worker itself died, and died again
+                yield failed(spec, data[data_key(spec)], "inprocess", f"{type(error).__name__}: {error}")
     finally:
         ray.shutdown()
 
@@ -117,16 +118,17 @@ def connect(workers: int | None, address: str | None) -> None:
     """
     import ray
 
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-    environment["PYTHONPATH"] = str(ROOT)
     if address is None:
         # Workers inherit this process's environment; a Ray runtime environment would cost ten seconds at the start.
-        os.environ.update(environment)
-        ray.init(num_cpus=workers or len(os.sched_getaffinity(0)), include_dashboard=False, **options)
+        os.environ |= environment | {"PYTHONPATH": str(provenance.ROOT)}
+        ray.init(num_cpus=workers or len(os.sched_getaffinity(0)), include_dashboard=False, **quiet)
         return
+    environment[provenance.COMMIT] = provenance.commit() or ""
+    shipped = {"working_dir": str(provenance.ROOT), "excludes": _NOT_SHIPPED, "env_vars": environment}
     try:
-        ray.init(address=address, runtime_env={"env_vars": environment}, **options)
+        ray.init(address=address, runtime_env=shipped, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(
             f"--address {address}: no Ray cluster answers ({error}); start one with `ray start --head`"
@@ -134,6 +136,7 @@ def connect(workers: int | None, address: str | None) -> None:
 
 
 _ENVIRONMENT = ("MKL_CBWR", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "FLWR_TELEMETRY_ENABLED")
+_NOT_SHIPPED = ["/.venv", "/.git", "/results/runs", "/results/report", "/tests", "__pycache__"]
 
 
 def _put(data: RunData) -> tuple[Any, Any]:

@@ -20,10 +20,11 @@ from matplotlib.patches import Patch
 from results.captions import span
 from results.statistics import half_width
 from results.study import Study, cells, summary
-from results.style import DOUBLE, FONT, SINGLE, Look, class_look, columns, wrapped
+from results.style import DOUBLE, FONT, SINGLE, Look, class_look, columns, shortened, wrapped
 
 PANELS = 12  # on a page
 DOTS = 70  # rows of a dot plot on a page
+LONGEST = 22  # characters of a class under a heat map
 NAMED_OFFICES = 6  # up to so many, an office's name fits under its bar
 _ACCURACY = "Test accuracy [%]"
 
@@ -180,7 +181,7 @@ def class_scores(study: Study, look: dict[str, Look], label: str = "") -> list[F
         down, across = _shape(len(page), most)
         wide = DOUBLE if across > 1 or len(study.classes) > 6 else SINGLE
         longest = max(len(name) for name in study.classes)
-        tall = 0.7 + down * (0.17 * len(partitions) + 0.35) + 0.055 * min(longest, 20) + 0.1
+        tall = 0.7 + down * (0.17 * len(partitions) + 0.35) + 0.055 * min(longest, LONGEST) + 0.1
         figure = Figure(figsize=(wide, tall))
         panels = _filled(list(figure.subplots(down, across, sharey=True, squeeze=False).ravel()), len(page), across)
         figure.suptitle(f"{_title(study, 'F1 by class', label)}\n{_mean_over(runs, study)}")
@@ -203,7 +204,7 @@ def _heat(panel: Axes, f1: Any, classes: Sequence[str]) -> Any:
         text = "–" if value != value else f"{value:.0f}"
         ink = "white" if value < 55 else "black"
         panel.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=ink, fontsize=FONT)
-    panel.set_xticks(np.arange(len(classes)) + 0.5, [wrapped(name, 20) for name in classes], rotation=90)
+    panel.set_xticks(np.arange(len(classes)) + 0.5, [shortened(name, LONGEST) for name in classes], rotation=90)
     panel.set_yticks(np.arange(len(f1)) + 0.5, [wrapped(name, 30) for name in f1.index])
     panel.set_ylim(len(f1), 0)
     panel.grid(visible=False)

@@ -121,6 +121,11 @@ def wrapped(text: str, width: int) -> str:
     return "\n".join(textwrap.wrap(text, width, break_on_hyphens=False)) or text
 
 
+def shortened(text: str, width: int) -> str:
+    """A name too long for its place, cut with an ellipsis."""
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
 def columns(labels: Iterable[str], inches: float, handle: float = 0.55) -> int:
     """How many columns of a legend fit into a width."""
     widest = max(len(label) for label in labels) * FONT * 0.6 / 72 + handle
