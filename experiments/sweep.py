@@ -8,6 +8,7 @@ goes on with what is missing.
 from __future__ import annotations
 
 import os
+import socket
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -123,16 +124,29 @@ def connect(workers: int | None, address: str | None) -> None:
     if address is None:
         # Workers inherit this process's environment; a Ray runtime environment would cost ten seconds at the start.
         os.environ |= environment | {"PYTHONPATH": str(provenance.ROOT)}
-        ray.init(num_cpus=workers or len(os.sched_getaffinity(0)), include_dashboard=False, **quiet)
+        cores = workers or len(os.sched_getaffinity(0))
+        ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
         return
     environment[provenance.COMMIT] = provenance.commit() or ""
     shipped = {"working_dir": str(provenance.ROOT), "excludes": _NOT_SHIPPED, "env_vars": environment}
     try:
+        _probe(address)
         ray.init(address=address, runtime_env=shipped, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
             f"--address {address}: no Ray cluster answers ({error}); start one with `ray start --head`"
         ) from None
+
+
+def _probe(address: str) -> None:
+    """Refuse an address that nobody listens at; Ray itself would try it for minutes.
+
+    Raises:
+        OSError: nobody answers.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 _ENVIRONMENT = ("MKL_CBWR", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "FLWR_TELEMETRY_ENABLED")

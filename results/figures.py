@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from results.captions import span
 from results.statistics import half_width
@@ -92,6 +93,7 @@ def curves(study: Study, look: dict[str, Look], label: str = "") -> list[Figure]
             for place, strategy in enumerate(part.index.unique("strategy")):
                 _curve(panel, part.loc[strategy], look[strategy], place, alpha=min(0.15, 0.8 / len(look)))
             panel.margins(x=0.02)
+            panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         title = _title(study, "test accuracy by round", label)
         _legend(figure, look, runs["strategy"], f"{title}\n{_mean_over(runs, study, 'band')}")
         _axes(figure, panels, "Round", _ACCURACY)
@@ -138,7 +140,7 @@ def scores(study: Study, look: dict[str, Look], label: str = "") -> list[Figure]
         panel.set_yticks(range(len(page)), [wrapped(partition, 30) for partition in page])
         panel.tick_params(axis="y", length=0)
         panel.grid(axis="y", visible=False)
-        panel.set_xlabel(f"Score: {_ACCURACY.lower()}, mean of the last five rounds")
+        figure.supxlabel("Score [%] (test accuracy, last five rounds)")
         title = _title(study, "score", label)
         _legend(figure, look, found["strategy"], f"{title}\n{_mean_over(study.scored, study, 'bar')}", line=False)
         figures.append(figure)

@@ -2,7 +2,7 @@
 
 The spellings are a contract: they are the keys of the JSON files, the columns of the Parquet file and, mostly, of the
 data frames. A field that is added gets a default, so that older files stay readable; a field that changes its meaning
-gets a new name; anything else raises `SCHEMA`. Fields that this version does not know are ignored.
+gets a new name; anything else takes a new `SCHEMA` number. Fields that this version does not know are ignored.
 
 Accuracies and F1 are in [0, 1]; times are in seconds; a number that is not finite is null.
 """

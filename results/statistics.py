@@ -5,7 +5,7 @@ far sharper
 than two levels side by side, and a test by permutation needs no normal law:
 
     level                 mean(x) +- t_{n-1} s / sqrt(n)                    Student 1908
-    one new run           mean(x) +- t_{n-1} s sqrt(1 + 1/n)                Geisser 1993, section 2.2
+    one new run           mean(x) +- t_{n-1} s sqrt(1 + 1/n)                Hahn and Meeker 1991
     paired difference     the level of d = a - b, and
         sign flips        p = share of the 2^n signings of d whose |mean| is at least that seen          Fisher 1935
         signed ranks      the same on sign(d) rank(|d|): exact Wilcoxon, ties and zeros included         Wilcoxon 1945
@@ -95,7 +95,7 @@ def mean_interval(x: ArrayLike, level: float = LEVEL) -> Interval:
 
 
 def prediction_interval(x: ArrayLike, level: float = LEVEL) -> Interval:
-    """Interval for the value of *one new* run: `mean +- t s sqrt(1 + 1/n)` (Geisser 1993, section 2.2).
+    """Interval for the value of *one new* run: `mean +- t s sqrt(1 + 1/n)` (Hahn and Meeker 1991).
 
     A published single run belongs in this one; the interval of the mean would be about sqrt(n) times too narrow.
 

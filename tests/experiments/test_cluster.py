@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,7 +53,9 @@ def cluster() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    nodes = [start("--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false")]
+    folder = tempfile.mkdtemp(prefix="ray-")  # short: the paths of sockets are; and not where a user's own Ray lives
+    port = address.rpartition(":")[2]
+    nodes = [start("--head", f"--port={port}", f"--temp-dir={folder}", "--include-dashboard=false")]
     try:
         wait_for(address)
         nodes.append(start(f"--address={address}"))
@@ -60,6 +64,7 @@ def cluster() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
         for node in nodes:
             if node.poll() is None:
                 kill(node)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def wait_for(address: str) -> None:

@@ -27,6 +27,9 @@ TWELVE = tuple(f"class {n} of the exercise" for n in range(12))
 SHAPES: dict[str, Callable[[], Study]] = {
     "eleven by four": lambda: only_study(records(seeds=5)),
     "one by one": lambda: only_study(records(("iid",), ("fedavg",), seeds=1)),
+    "one long name, three rounds": lambda: only_study(
+        records(("sizes(shares=[0.4, 0.3, 0.2, 0.1])",), ("fedavg", "local"), seeds=2, rounds=3)
+    ),
     "one round": lambda: only_study(records(("iid",), seeds=3, rounds=1)),
     "two classes, thirty offices": lambda: only_study(
         records(("iid", "shards(classes=2)"), ("fedavg", "local"), seeds=2, classes=("no", "yes"), clients=30)
@@ -108,11 +111,11 @@ def overlap(a: Bbox, b: Bbox) -> bool:
 
 
 def test_axes_name_their_units() -> None:
-    counts, curves, scores, classes = draw(SHAPES["eleven by four"]())
+    counts, curves, scores, classes = draw(only_study(records(("iid", "by_person"), ("fedavg", "local"), seeds=2)))
     for figure, x, y in ((counts, "Office", "Training rows"), (curves, "Round", "Test accuracy [%]")):
         assert figure.get_supxlabel() == x
         assert {panel.get_ylabel() for panel in figure.axes} == {y, ""}
-    assert scores.axes[0].get_xlabel() == "Score: test accuracy [%], mean of the last five rounds"
+    assert scores.get_supxlabel() == "Score [%] (test accuracy, last five rounds)"
     assert "F1 [%]" in {panel.get_ylabel() for panel in classes.axes}
     for figure in (counts, curves, scores):
         assert figure.legends[0].get_title().get_text().startswith("UCI HAR: ")
@@ -145,6 +148,11 @@ def test_curves_are_the_means() -> None:
         np.testing.assert_allclose(np.asarray(line.get_ydata()), 100 * means)
 
 
+def test_rounds_are_whole() -> None:
+    curves = draw(only_study(records(("iid",), ("fedavg",), seeds=2, rounds=3)))[1]
+    assert [text.get_text() for text in curves.axes[0].get_xticklabels() if text in texts(curves)] == ["1", "2", "3"]
+
+
 def test_unfinished_cells_say_so() -> None:
     scores = draw(SHAPES["unfinished"]())[2]
     notes = " ".join(text.get_text() for text in texts(scores))
@@ -174,8 +182,9 @@ def test_looks_differ_and_arms_keep_theirs() -> None:
 
 
 def test_pages_hold_everything() -> None:
-    made = draw(SHAPES["thirteen partitions"]())
-    titles = [panel.get_title().split("\n")[0] for figure in made[:2] for panel in figure.axes]
+    made = figures.class_counts(SHAPES["thirteen partitions"]())
+    assert len(made) == 2
+    titles = [panel.get_title().split("\n")[0] for figure in made for panel in figure.axes]
     assert len(titles) == 13
     assert len(set(titles)) == 13
     scores = figures.scores(SHAPES["twenty strategies"](), looks([*MANY, "local", "centralised"]))
@@ -188,8 +197,9 @@ def test_nothing_to_draw() -> None:
 
 
 def test_files_embed_their_fonts_and_are_the_same_again(tmp_path: Path) -> None:
+    study = only_study(records(("iid",), ("fedavg",), seeds=2))
     for name in ("a", "b"):
-        for place, figure in enumerate(draw(only_study(records(("iid", "by_person"), seeds=2)))):
+        for place, figure in enumerate(draw(study)):
             save(figure, tmp_path / f"{name}{place}.v1")
     for place in range(4):
         for ending in ("pdf", "png"):

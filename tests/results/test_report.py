@@ -27,6 +27,12 @@ SMALL = [
 NAMES = {"main", "scores", "differences", "classes", "unevenness", "costs", "unfinished"}
 
 
+@pytest.fixture
+def curves_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw one figure instead of four: drawing is what takes the time."""
+    monkeypatch.setattr("results.report.FIGURES", {"curves": FIGURES["curves"]})
+
+
 def filled(root: Path, made: list[object]) -> Store:
     """A store of records, written without waiting for the disk."""
     store = Store(root)
@@ -70,18 +76,18 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_in_another_process_too(tmp_path: Path) -> None:
-    filled(tmp_path / "a", SMALL[:2])
+    report(filled(tmp_path / "r", SMALL[:2]), tmp_path / "here")
     code = (
         "import sys; from results.store import Store; from results.report import report; "
         "report(Store(sys.argv[1]), sys.argv[2])"
     )
-    for place, seed in enumerate(("0", "77")):
-        arguments = [sys.executable, "-W", "error", "-c", code, str(tmp_path / "a"), str(tmp_path / f"out{place}")]
-        subprocess.run(arguments, cwd=ROOT, check=True, env={"PYTHONHASHSEED": seed, "PATH": "/usr/bin"})
-    for path in (tmp_path / "out0").rglob("*.*"):
-        assert _digest(path) == _digest(tmp_path / "out1" / path.relative_to(tmp_path / "out0")), path.name
+    arguments = [sys.executable, "-W", "error", "-c", code, str(tmp_path / "r"), str(tmp_path / "there")]
+    subprocess.run(arguments, cwd=ROOT, check=True, env={"PYTHONHASHSEED": "77", "PATH": "/usr/bin"})
+    for path in (tmp_path / "here").rglob("*.*"):
+        assert _digest(path) == _digest(tmp_path / "there" / path.relative_to(tmp_path / "here")), path.name
 
 
+@pytest.mark.usefixtures("curves_only")
 def test_some_runs_only(tmp_path: Path) -> None:
     store = filled(tmp_path / "r", SMALL)
     keys = [one.key for one in SMALL if one.spec["partition"] == "iid"]
@@ -91,8 +97,8 @@ def test_some_runs_only(tmp_path: Path) -> None:
     assert "Three runs of this report made by other code than the present." in done.main
 
 
-def test_other_settings_have_figures_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("results.report.FIGURES", {"curves": FIGURES["curves"]})
+@pytest.mark.usefixtures("curves_only")
+def test_other_settings_have_figures_of_their_own(tmp_path: Path) -> None:
     rates = [0.1 * n for n in range(1, PARTS + 2)]
     made = [one for rate in rates for one in records(("iid",), ("fedavg",), seeds=1, options=(("client_lr", rate),))]
     done = report(filled(tmp_path / "r", made), tmp_path / "out")
@@ -102,6 +108,7 @@ def test_other_settings_have_figures_of_their_own(tmp_path: Path, monkeypatch: p
     assert f"first {PARTS} of {PARTS + 1} settings" in done.index.read_text()
 
 
+@pytest.mark.usefixtures("curves_only")
 def test_data_sets_have_tables_of_their_own(tmp_path: Path) -> None:
     made = [*records(("iid",), seeds=1), *records(("iid",), seeds=1, title="Watch", classes=("a", "b"))]
     done = report(filled(tmp_path / "r", made), tmp_path / "out")
@@ -132,6 +139,7 @@ def test_only_failed_runs(tmp_path: Path) -> None:
     assert not list((tmp_path / "out" / "figures").iterdir())
 
 
+@pytest.mark.usefixtures("curves_only")
 def test_a_store_that_cannot_keep_its_parquet_file_is_still_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

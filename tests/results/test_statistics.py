@@ -78,7 +78,7 @@ def test_half_width_by_element() -> None:
 
 
 def test_least_detectable_difference() -> None:
-    # In units of sd. statsmodels' TTestPower().solve_power(nobs=n, alpha=.05, power=.8) gives the same.
+    # In units of sd; the next test holds the first of them against drawn samples.
     assert least_detectable(1.0, [5, 10, 20, 30]) == pytest.approx([1.6820, 0.9960, 0.6604, 0.5292], abs=1e-4)
     assert least_detectable([2.0, 0.0], [10, 10]) == pytest.approx([1.9920, 0.0], abs=1e-4)
     assert np.isnan(least_detectable(1.0, 1))
@@ -159,7 +159,9 @@ def test_pairs_must_be_pairs() -> None:
 
 
 def test_hedges_factor() -> None:
-    # Hedges 1981, Table 1: c(4) = 0.7979, c(9) = 0.9139, c(50) = 0.9849
+    # By hand at 4: Gamma(2) / (sqrt(2) Gamma(3/2)) = sqrt(2 / pi). Near 1 - 3 / (4 df - 1), Hedges' own approximation.
+    assert hedges_factor(4) == pytest.approx(np.sqrt(2 / np.pi))
+    assert hedges_factor(50) == pytest.approx(1 - 3 / 199, abs=1e-4)
     assert [hedges_factor(df) for df in (4, 9, 50)] == pytest.approx([0.7979, 0.9139, 0.9849], abs=1e-4)
     assert hedges_factor(1) == 0
 

@@ -1,0 +1,32 @@
+"""Small texts: lists of seeds, short hashes, file names, a strategy's options."""
+
+from __future__ import annotations
+
+import pytest
+
+from results.study import natural, slug
+from results.text import digest, ranges, strategy_options
+
+
+def test_small_words() -> None:
+    assert ranges([0, 1, 2, 5, 7, 8]) == "0-2, 5, 7-8"
+    assert ranges([]) == ""
+    assert slug("UCI HAR (rebuilt zip)") == "uci-har-rebuilt-zip"
+    assert sorted(["a10", "a9", "a1e-3", "b"], key=natural) == ["a1e-3", "a9", "a10", "b"]
+    assert digest([]) == "–"
+    assert digest(["abcdef0123"]) == "abcdef01"
+    assert digest(["a", "b"]) == digest(["a", "b"]) != digest(["b", "a"])
+
+
+@pytest.mark.parametrize(
+    ("known", "notation", "wanted"),
+    [
+        ('{"weighting":"examples","mu":0.01}', "fedprox(mu=0.01)", ("examples", "mu=0.01")),
+        ('{"weighting":"uniform"}', "fedavg(weighting=uniform)", ("uniform", "–")),
+        ('{"q":1.0,"on":true}', "qffl", ("–", "on=true, q=1.0")),
+        ("{}", "fedprox(mu=0.01, weighting=uniform)", ("uniform", "mu=0.01")),
+        ("{}", "fedavg", ("default", "–")),
+    ],
+)
+def test_a_strategys_options(known: str, notation: str, wanted: tuple[str, str]) -> None:
+    assert strategy_options(known, notation) == wanted
