@@ -7,7 +7,7 @@ RUN := .venv/bin/python -m
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install sweep report test test-slow lint format clean
+.PHONY: help install sweep report test test-slow bench lint format clean
 
 help:  ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test: $(STAMP)  ## Run the tests
 
 test-slow: $(STAMP)  ## Run the longer checks that `make test` leaves out
 	$(RUN) pytest -q -m slow $(ARGS)
+
+bench: $(STAMP)  ## Time trainer, runs and sweep against the products alone and other frameworks
+	@$(RUN) experiments bench $(ARGS)
 
 lint: $(STAMP)  ## Check style and types
 	.venv/bin/ruff check .

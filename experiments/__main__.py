@@ -112,6 +112,21 @@ def parser() -> argparse.ArgumentParser:
         _places(action, data=False)
         action.set_defaults(command="results", action=name)
 
+    bench = commands.add_parser(
+        "bench",
+        help="what it costs, against what it could",
+        description="Time the trainer, a run and a sweep against the matrix products alone and other frameworks.",
+    )
+    bench.add_argument("--quick", action="store_true", help="under two minutes: no sweep, no other framework")
+    bench.add_argument("--peers", action="store_true", help="also fluke and pfl, in environments of their own")
+    bench.add_argument(
+        "--repeats", type=int, default=11, metavar="N", help="turns a median is taken over (default: 11)"
+    )
+    bench.add_argument(
+        "--out", type=Path, default=Path("results/bench"), metavar="DIR", help="tables (default: results/bench)"
+    )
+    bench.set_defaults(command="bench")
+
     known = commands.add_parser(
         "list", help="what there is", description="Strategies, partitions, data sets and grids."
     )

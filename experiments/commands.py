@@ -151,6 +151,14 @@ def results(options: argparse.Namespace) -> int:
     return 0
 
 
+def bench(options: argparse.Namespace) -> int:
+    """What it costs."""
+    from experiments.bench.main import bench as measure  # imports what nothing else needs
+
+    print(measure(options.out, options.repeats, options.quick, options.peers), end="")
+    return 0
+
+
 def _load_grid(options: argparse.Namespace) -> tuple[Grid, Loaded]:
     grid = load_grid(options.grid, options.only, options.set)
     loaded = load_data(grid.specs(), options.data, may_fall_back=not grid.names_dataset)

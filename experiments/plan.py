@@ -10,14 +10,13 @@ from statistics import median
 from time import perf_counter
 
 import numpy as np
-import torch
 
 from experiments.data import SOURCES, load, load_default
 from experiments.run import RunData, deal_rows, prepare, resolved, sides, sources
 from experiments.seeds import Purpose, stream
 from experiments.spec import RunSpec
-from experiments.training.local import ReferenceTrainer
-from experiments.training.models import first_weights
+from experiments.training.clients import ClientSide
+from experiments.training.evaluation import Evaluator, Rows
 from results.store import Store
 from strategies import Job, Workload
 from strategies.local import Local
@@ -139,16 +138,16 @@ def estimate(specs: Iterable[RunSpec], data: dict[DataKey, RunData]) -> float:
 
 def _rates(spec: RunSpec, data: RunData, steps: int = 20) -> tuple[float, float]:
     """Seconds a minibatch step and seconds a scored row."""
-    torch.set_num_threads(1)
-    module = spec.model.module(data.train.x.shape[1:], len(data.about.classes))
+    shape, classes = data.train.x.shape[1:], len(data.about.classes)
     size = len(data.train.y) if spec.batch_size == "full" else int(spec.batch_size)
     rows = np.arange(min(size * steps, len(data.train.y)))
-    trainer = ReferenceTrainer(spec, module, data.train.x, data.train.y, [Workload(rows, steps)])
-    job = Job(first_weights(module, stream(0, Purpose.INITIAL_WEIGHTS)), 1)
-    trainer.train([job], [0])
-    a_step = _median_seconds(lambda: trainer.train([job], [0])) / steps
-    with torch.no_grad():
-        a_row = _median_seconds(lambda: module(torch.from_numpy(data.train.x[:1000]))) / 1000
+    alone = ClientSide(spec, data.train.x, data.train.y, classes, (Workload(rows, steps),)).start().trainer
+    job = Job(spec.model.first_weights(shape, classes, stream(0, Purpose.INITIAL_WEIGHTS)), 1)
+    first = Rows(data.train.x[:1000], data.train.y[:1000], data.train.person[:1000])
+    evaluator = Evaluator(spec.model, classes, shape, first, [])
+    alone.train([job], [0])
+    a_step = _median_seconds(lambda: alone.train([job], [0])) / steps
+    a_row = _median_seconds(lambda: evaluator(job.w[None])) / len(first)
     return a_step, a_row
 
 

@@ -17,6 +17,8 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+
 ROOT = Path(__file__).parents[1]
 ROOMS = ("experiments", "strategies", "partitions")
 COMMIT = "FEDERATED_OFFICES_COMMIT"
@@ -28,7 +30,7 @@ def sources_hash(modules: frozenset[str]) -> str:
     """Hash (16 hex digits) of the modules and of every module of our rooms that they import."""
     digest = hashlib.sha256()
     for name in sorted(closure(modules)):
-        digest.update(f"{name}\n{_code(_path(name))}\n".encode())
+        digest.update(f"{name} {_code(_path(name))}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -38,10 +40,9 @@ def closure(modules: Iterable[str]) -> set[str]:
     left = list(modules)
     while left:
         name = left.pop()
-        if name in found or name.split(".")[0] not in ROOMS or not _path(name).exists():
-            continue
-        found.add(name)
-        left += _imports(name)
+        if name not in found and _path(name).exists():
+            found.add(name)
+            left += _imports(_path(name))
     return found
 
 
@@ -51,25 +52,26 @@ def _path(module: str) -> Path:
 
 
 @cache
-def _imports(module: str) -> list[str]:
-    """Every module named by an import statement, and the packages it lies in."""
-    names = []
-    for node in ast.walk(ast.parse(_path(module).read_text("utf-8"))):
+def _imports(path: Path) -> list[str]:
+    """Modules of our rooms that a file's import statements name, and the packages they lie in."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return [".".join(name.split(".")[: depth + 1]) for name in names for depth in range(name.count(".") + 1)]
+    packages = {".".join(name.split(".")[: depth + 1]) for name in names for depth in range(name.count(".") + 1)}
+    return sorted(name for name in packages if name.split(".")[0] in ROOMS)
 
 
 @cache
 def _code(path: Path) -> str:
-    """The file's syntax tree without docstrings (comments are not in the tree)."""
+    """Hash of the file's syntax tree without docstrings (comments are not in the tree)."""
     tree = ast.parse(path.read_text("utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
-    return ast.dump(tree)
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
 @cache
@@ -111,7 +113,11 @@ def machine() -> str:
 
 @cache
 def cpu_path() -> str:
-    """What decides the bits of a matrix product, beside the library's version."""
-    import torch
+    """What decides the bits of a matrix product, beside the library's version: vector unit and BLAS kernels."""
+    import scipy.linalg.cython_blas  # noqa: F401  the compiled kernel's BLAS
+    from threadpoolctl import threadpool_info
 
-    return f"{torch.backends.cpu.get_cpu_capability()}, MKL_CBWR={os.environ.get('MKL_CBWR', 'unset')}"
+    kernels = sorted({library["architecture"] for library in threadpool_info() if "architecture" in library})
+    units = np._core._multiarray_umath.__cpu_features__  # type: ignore[attr-defined]
+    unit = next((name for name in ("AVX512F", "AVX2", "ASIMD") if units.get(name)), "none")
+    return f"{unit}, OpenBLAS {'/'.join(kernels)}, MKL_CBWR={os.environ.get('MKL_CBWR', 'unset')}"

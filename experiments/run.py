@@ -12,12 +12,12 @@ import json
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from experiments import provenance
@@ -29,7 +29,6 @@ from experiments.seeds import Purpose, stream
 from experiments.spec import DEFAULT_CLIENTS, RunSpec
 from experiments.training.clients import ClientSide
 from experiments.training.evaluation import Evaluation, Rows
-from experiments.training.models import Flat, first_weights
 from experiments.training.schedule import steps_a_round
 from partitions import Deal, Fold, Pool, deal
 from results.record import RunRecord, decode_fields
@@ -67,6 +66,11 @@ class RunData:
     recording: NDArray[np.int64]
     test: Rows | None
 
+    @cached_property
+    def persons(self) -> int:
+        """How many persons train or validate."""
+        return len(np.unique(self.train.person))
+
 
 def prepare(dataset: Dataset, test_persons: Literal["official"] | Fold) -> RunData:
     """Split a data set into training and test rows by persons."""
@@ -82,8 +86,7 @@ def prepare(dataset: Dataset, test_persons: Literal["official"] | Fold) -> RunDa
 
 def resolved(spec: RunSpec, data: RunData) -> RunSpec:
     """The spec as it runs on this data: with its hash, and the number of offices if the partition prescribes it."""
-    persons = len(np.unique(data.train.person))
-    clients = spec.clients or spec.partition.prescribed_clients(persons) or DEFAULT_CLIENTS
+    clients = spec.clients or spec.partition.prescribed_clients(data.persons) or DEFAULT_CLIENTS
     return dataclasses.replace(spec, data_hash=data.about.hash, clients=clients)
 
 
@@ -100,7 +103,6 @@ def run(spec: RunSpec, data: RunData, engine: str = "inprocess", save_model: Pat
         UserError, PartitionError, StrategyError: the spec does not fit the data; nothing was trained.
         RuntimeError: the run failed.
     """
-    torch.set_num_threads(1)
     wall, cpu = perf_counter(), process_time()
     offices = deal_rows(spec, data)
     server, clients = sides(spec, data, offices)
@@ -149,7 +151,7 @@ def sides(spec: RunSpec, data: RunData, offices: Deal) -> tuple[ServerSide, Clie
     validation = tuple(Rows(x[rows], data.train.y[rows], data.train.person[rows]) for rows in offices.validation)
     test = None if data.test is None else dataclasses.replace(data.test, x=scale(data.test.x))
     workloads = spec.strategy.regroup([Workload(rows, steps_a_round(spec, len(rows))) for rows in offices.train])
-    first = first_weights(spec.model.module(shape, classes), stream(spec.seed, Purpose.INITIAL_WEIGHTS))
+    first = spec.model.first_weights(shape, classes, stream(spec.seed, Purpose.INITIAL_WEIGHTS))
     return (
         ServerSide(spec, first, len(workloads), classes, shape, test, validation),
         ClientSide(spec, x, data.train.y, classes, tuple(workloads)),
@@ -214,14 +216,18 @@ def strategy_options(strategy: Strategy) -> dict[str, Any]:
 
 def save(path: Path, spec: RunSpec, data: RunData, models: NDArray[np.float32]) -> None:
     """Write the final model, (M, d) rows laid out as the module's parameters, with a card as metadata of the file."""
+    import torch
     from safetensors.torch import save_file
 
-    module = spec.model.module(data.train.x.shape[1:], len(data.about.classes))
+    from experiments.training.flat import Flat
+
+    flat = Flat(spec.model.module(data.train.x.shape[1:], len(data.about.classes)))
     tensors: dict[str, torch.Tensor] = {}
     for number, w in enumerate(models):
-        Flat(module).load(w)
+        flat.load(w)
         prefix = f"{OFFICES[number] if number < len(OFFICES) else number + 1}." if len(models) > 1 else ""
-        tensors |= {f"{prefix}{name}": tensor.detach().contiguous() for name, tensor in module.state_dict().items()}
+        for name, tensor in flat.module.state_dict().items():
+            tensors[prefix + name] = tensor.detach().clone(memory_format=torch.contiguous_format)
     card = {
         "run_id": spec.run_id,
         "spec": json.dumps(spec.options()),

@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 from experiments.data import SOURCES
@@ -20,6 +21,8 @@ from experiments.data.dataset import Source
 from experiments.errors import UserError
 from experiments.notation import build, canonical, nearest, parse
 from experiments.registry import Folder
+from experiments.training.models import MODELS
+from experiments.training.optimizers import LOSSES, OPTIMIZERS
 from partitions import Fold, Partition
 from strategies import Strategy
 
@@ -83,25 +86,11 @@ def _truth(name: str, value: Any) -> bool:
 
 
 def _built(registry: Mapping[str, type], kind: str) -> Parser:
-    return lambda name, value: build(parse(value), registry, kind)
+    @cache  # a grid of thousands of runs names the same few strategies again and again
+    def made(text: str) -> Any:
+        return build(parse(text), registry, kind)
 
-
-def _model(name: str, value: Any) -> Any:
-    from experiments.training.models import MODELS
-
-    return build(parse(value), MODELS, "model")
-
-
-def _optimizer(name: str, value: Any) -> Any:
-    from experiments.training.optimizers import OPTIMIZERS
-
-    return build(parse(value), OPTIMIZERS, "optimizer")
-
-
-def _loss(name: str, value: Any) -> Any:
-    from experiments.training.optimizers import LOSSES
-
-    return build(parse(value), LOSSES, "loss")
+    return lambda name, value: made(str(value))
 
 
 def _batch_size(name: str, value: Any) -> int | str:
@@ -149,9 +138,9 @@ class RunSpec:
     batch_size: int | str = option(32, _batch_size, "rows of a minibatch, or full")
     client_lr: float = option(0.05, _number(0, 1e6, open_low=True), "learning rate of the offices")
     lr_schedule: str = option("constant", _one_of("constant", "linear", "cosine"), "learning rate over rounds")
-    optimizer: Any = option("sgd", _optimizer, "sgd(momentum=0, weight_decay=0)")
-    loss: Any = option("cross_entropy", _loss, "what local training minimises")
-    model: Any = option("mlp", _model, "mlp(hidden=[128, 64]) or cnn1d(channels=[32, 64])")
+    optimizer: Any = option("sgd", _built(OPTIMIZERS, "optimizer"), "sgd(momentum=0, weight_decay=0)")
+    loss: Any = option("cross_entropy", _built(LOSSES, "loss"), "what local training minimises")
+    model: Any = option("mlp", _built(MODELS, "model"), "mlp(hidden=[128, 64]) or cnn1d(channels=[32, 64])")
     validation: Any = option(0.2, _validation, "validation persons: 0, a share, or fold(i, of=5)")
     standardise: str = option(
         "auto", _one_of("auto", "none", "pooled"), "features by pooled statistics of the training rows"
@@ -183,9 +172,13 @@ class RunSpec:
             values["clients"] = 0  # `resolved` asks the partition
         return cls(**values)
 
+    @cached_property
+    def _options(self) -> dict[str, Any]:
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
     def options(self) -> dict[str, Any]:
         """Every option as text or number, as `from_options` reads it and as records and tables show it."""
-        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        return dict(self._options)
 
     def canonical_json(self) -> str:
         """Sorted keys, no spaces, floats by `repr`, fields at their default left out."""
@@ -193,7 +186,7 @@ class RunSpec:
         changed = {key: value for key, value in self.options().items() if value != defaults[key]}
         return json.dumps(changed, sort_keys=True, separators=(",", ":"))
 
-    @property
+    @cached_property
     def run_id(self) -> str:
         """The run's name: a hash of its canonical JSON."""
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]
@@ -205,13 +198,14 @@ class RunSpec:
 
 
 def _plain(value: Any) -> Any:
-    return canonical(value) if dataclasses.is_dataclass(value) else value
+    return _canonical(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
 
 
-_DEFAULTS: dict[str, Any] = {}
+@cache
+def _canonical(instance: Any) -> str:
+    return canonical(instance)
 
 
+@cache
 def _defaults() -> dict[str, Any]:
-    if not _DEFAULTS:
-        _DEFAULTS.update(RunSpec.from_options({}).options())
-    return _DEFAULTS
+    return RunSpec.from_options({}).options()

@@ -18,10 +18,11 @@ class Figure:
 
 @dataclass
 class Figures:
-    """Cells in the order they came, and remarks on what could not be measured."""
+    """Cells in the order they came, versions of what else was run, and remarks on what could not be measured."""
 
     cells: list[Figure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)  # of the frameworks measured
 
     def add(self, section: str, row: str, column: str, value: float, unit: str = "") -> None:
         """One more cell."""

@@ -57,8 +57,8 @@ def train(message: Message, context: Context) -> Message:
         optimizer.zero_grad()
         functional.cross_entropy(model(todo["x"][batch]), todo["y"][batch]).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    reply = {"arrays": ArrayRecord(model.state_dict()), "metrics": MetricRecord({"num-examples": rows})}
-    return Message(RecordDict(reply), reply_to=message)
+    content = RecordDict({"arrays": ArrayRecord(model.state_dict()), "metrics": MetricRecord({"num-examples": rows})})
+    return Message(content, reply_to=message)
 
 
 def main(path: str) -> None:
@@ -78,7 +78,7 @@ def main(path: str) -> None:
             grid,
             ArrayRecord(network(todo["widths"]).state_dict()),
             num_rounds=todo["rounds"],
-            evaluate_fn=lambda round_, arrays: ends.append(perf_counter()),  # type: ignore[arg-type, return-value]
+            evaluate_fn=lambda round_, arrays: ends.append(perf_counter()),
         )
 
     run_simulation(

@@ -19,9 +19,9 @@ from experiments.bench.clock import interleave, progress
 from experiments.bench.figures import Figures
 from experiments.seeds import Purpose, stream
 from experiments.spec import RunSpec
+from experiments.training.flat import Flat, first_weights
 from experiments.training.fused import FusedTrainer
 from experiments.training.local import ReferenceTrainer
-from experiments.training.models import Flat, first_weights, linear_widths
 from strategies import Job, Update, Workload
 
 MODELS = {"mlp": ((561,), "mlp(hidden=[128, 64])"), "cnn1d": ((128, 9), "cnn1d(channels=[32, 64])")}
@@ -54,7 +54,7 @@ class Problem:
 
     def fused(self) -> Callable[[], list[Update]] | None:
         """The compiled kernel, where there is one."""
-        widths = linear_widths(self.module)
+        widths = self.spec.model.widths(self.x.shape[1:], 6)
         if widths is None:
             return None
         trainer = FusedTrainer(self.spec, widths, self.x, self.y, self.workloads)
@@ -65,8 +65,8 @@ class Problem:
         module = self.spec.model.module(self.x.shape[1:], 6)
         Flat(module).load(self.first)
         first = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
-        x = torch.from_numpy(self.x).unflatten(0, (self.clients, self.rows))
-        y = torch.from_numpy(self.y).unflatten(0, (self.clients, self.rows))
+        x = torch.from_numpy(self.x.reshape(self.clients, self.rows, *self.x.shape[1:]))
+        y = torch.from_numpy(self.y.reshape(self.clients, self.rows))
         bare = self.spec.model.module(self.x.shape[1:], 6)
 
         def loss(parameters: dict[str, torch.Tensor], rows: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

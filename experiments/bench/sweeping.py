@@ -20,8 +20,7 @@ from time import perf_counter
 
 from experiments.bench.clock import progress
 from experiments.bench.figures import Figures
-from experiments.bench.training import ROUNDS
-from experiments.bench.work import Work
+from experiments.bench.work import ROUNDS, SHORT, Work
 from experiments.plan import data_key
 from experiments.run import RunData, resolved
 from experiments.spec import RunSpec
@@ -30,7 +29,6 @@ from results.record import RunRecord
 from results.store import Store
 
 ROOT = Path(__file__).parents[2]
-SHORT = 20  # rounds that the frameworks are compared by
 SECTION = "A sweep"
 
 

@@ -1,4 +1,4 @@
-"""The trainer, the evaluation and a whole run in this process, each against the matrix products that it cannot avoid."""
+"""The trainer, the evaluation and a whole run in this process, each against the products that it cannot avoid."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from experiments.bench import kernels
 from experiments.bench.clock import interleave, progress
 from experiments.bench.figures import Figures
-from experiments.bench.work import Work
+from experiments.bench.work import ROUNDS, Work
 from experiments.engines import flower
 from experiments.engines.inprocess import InProcessGrid
 from experiments.run import RunData, deal_rows, resolved, run, sides
@@ -21,7 +21,6 @@ from strategies import Job, Update
 
 OURS, PLAIN, PRODUCTS = "our trainer", "plain PyTorch loop", "products alone"
 WRITTEN, BATCHED = "NumPy, written out", "torch, batched"
-ROUNDS = 25  # of a whole run
 
 
 def our_round(work: Work) -> Callable[[], list[Update]]:

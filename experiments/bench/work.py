@@ -12,11 +12,11 @@ from experiments.run import About, RunData, prepare
 from experiments.seeds import Purpose, stream
 from experiments.spec import RunSpec
 from experiments.training.evaluation import Rows
-from experiments.training.models import first_weights
 from experiments.training.schedule import steps_a_round
 from strategies import Workload
 
 CLASSES = ("walking", "upstairs", "downstairs", "sitting", "standing", "laying")
+ROUNDS, SHORT = 25, 20  # of a whole run, and of a run that the frameworks are compared by
 SHAPE = (7352, 2947, 561)  # training rows, test rows, features of UCI HAR
 
 
@@ -68,8 +68,9 @@ class Work:
 
     def first(self) -> NDArray[np.float32]:
         """First weights (d,), a layer a block (inputs + 1, outputs)."""
-        module = self.spec().model.module((self.widths[0],), self.widths[-1])
-        return first_weights(module, stream(0, Purpose.INITIAL_WEIGHTS))
+        rng = stream(0, Purpose.INITIAL_WEIGHTS)
+        w: NDArray[np.float32] = self.spec().model.first_weights((self.widths[0],), self.widths[-1], rng)
+        return w
 
     def layers(self) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """The first weights as a matrix (inputs, outputs) and a bias (outputs,) for each layer."""

@@ -16,14 +16,13 @@ import numpy as np
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from numpy.typing import NDArray
 
-from experiments.training.local import ReferenceTrainer
-from experiments.training.models import linear_widths
 from experiments.training.optimizers import CrossEntropy
 from strategies import Memory, Workload
 
 if TYPE_CHECKING:
     from experiments.spec import RunSpec
     from experiments.training.fused import FusedTrainer
+    from experiments.training.local import ReferenceTrainer
 
 
 @dataclass(frozen=True)
@@ -49,15 +48,19 @@ class ClientSide:
 
 
 def trainer(side: ClientSide) -> FusedTrainer | ReferenceTrainer:
-    """The fast kernel where there is one for the model and the loss, else (or if asked for) the plain loop."""
-    spec = side.spec
-    module = spec.model.module(side.x.shape[1:], side.classes)
-    widths = linear_widths(module)
+    """The fast kernel where there is one for the model and the loss, else (or if asked for) the plain loop.
+
+    Each imports what it stands on, numba or PyTorch, when it is chosen: a worker of a sweep needs one of them.
+    """
+    spec, shape = side.spec, side.x.shape[1:]
+    widths = spec.model.widths(shape, side.classes)
     if spec.trainer == "auto" and widths is not None and isinstance(spec.loss, CrossEntropy):
-        from experiments.training.fused import FusedTrainer  # imports numba, half a second
+        from experiments.training.fused import FusedTrainer
 
         return FusedTrainer(spec, widths, side.x, side.y, side.workloads)
-    return ReferenceTrainer(spec, module, side.x, side.y, side.workloads)
+    from experiments.training.local import ReferenceTrainer
+
+    return ReferenceTrainer(spec, spec.model.module(shape, side.classes), side.x, side.y, side.workloads)
 
 
 class Clients:

@@ -7,15 +7,13 @@ global one's, on its own validation rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
-from experiments.training.models import Flat, Model, linear_widths
+from experiments.training.models import Model
 
 Floats = NDArray[np.float64]
 CHUNK = 256  # rows scored at a time: their activations stay in the cache
@@ -97,23 +95,21 @@ class Evaluator:
         self, model: Model, classes: int, shape: tuple[int, ...], test: Rows | None, validation: Sequence[Rows]
     ) -> None:
         self.classes, self.test, self.validation = classes, test, validation
-        self.flat = Flat(model.module(shape, classes))
-        self.widths = linear_widths(self.flat.module)
+        self.predict = compiled(model, shape, classes) or by_module(model, shape, classes)
 
-    @torch.no_grad()
     def __call__(self, models: NDArray[np.float32]) -> Evaluation:
         """Score models (M, d)."""
         correct = [0.0] * len(self.validation)
         confusions, losses, hits = [], [], []
         for number, w in enumerate(models):
             if self.test is not None:
-                predicted, loss = self._score(w, self.test)
+                predicted, loss = self.predict(w, self.test)
                 losses.append(loss)
                 confusions.append(self._confusion(self.test.y, predicted))
                 hits.append(predicted == self.test.y)
             for office, rows in enumerate(self.validation):
                 if len(rows) and (len(models) == 1 or office == number):
-                    predicted, _ = self._score(w, rows)
+                    predicted, _ = self.predict(w, rows)
                     correct[office] = float(np.sum(predicted == rows.y))
         total = sum(len(rows) for rows in self.validation)
         return Evaluation(
@@ -126,17 +122,6 @@ class Evaluator:
             validation_accuracy=sum(correct) / total if total else None,
         )
 
-    def _score(self, w: NDArray[np.float32], rows: Rows) -> tuple[NDArray[np.int64], float]:
-        """Predicted class of each row, and the mean cross-entropy."""
-        if self.widths is not None:
-            from experiments.training import kernel  # imports numba, half a second
-
-            predicted, total = kernel.score(w, np.array(self.widths), rows.x.reshape(len(rows), -1), rows.y, CHUNK)
-            return predicted, total / len(rows)
-        self.flat.load(w)
-        logits = self.flat.module(torch.from_numpy(rows.x))
-        return logits.argmax(1).numpy(), float(functional.cross_entropy(logits, torch.from_numpy(rows.y)))
-
     def _confusion(self, true: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.int64]:
         cells = np.bincount(true * self.classes + predicted, minlength=self.classes**2)
         return cells.reshape(self.classes, self.classes)
@@ -146,3 +131,40 @@ class Evaluator:
         assert self.test is not None
         persons = {person: self.test.person == person for person in np.unique(self.test.person)}
         return {str(person): (int(hits[:, own].sum()), len(hits) * int(own.sum())) for person, own in persons.items()}
+
+
+Predict = Callable[[NDArray[np.float32], Rows], tuple[NDArray[np.int64], float]]
+
+
+def compiled(model: Model, shape: tuple[int, ...], classes: int) -> Predict | None:
+    """Predicted classes and mean cross-entropy of rows under a flat model, compiled; None if it cannot be."""
+    widths = model.widths(shape, classes)
+    if widths is None:
+        return None
+    from experiments.training import kernel
+
+    layers = np.array(widths)
+
+    def predict(w: NDArray[np.float32], rows: Rows) -> tuple[NDArray[np.int64], float]:
+        predicted, total = kernel.score(w, layers, rows.x.reshape(len(rows), -1), rows.y, CHUNK)
+        return predicted, total / len(rows)
+
+    return predict
+
+
+def by_module(model: Model, shape: tuple[int, ...], classes: int) -> Predict:
+    """The same by PyTorch, for any model."""
+    import torch
+    from torch.nn import functional
+
+    from experiments.training.flat import Flat
+
+    flat = Flat(model.module(shape, classes))
+
+    @torch.no_grad()
+    def predict(w: NDArray[np.float32], rows: Rows) -> tuple[NDArray[np.int64], float]:
+        flat.load(w)
+        logits = flat.module(torch.from_numpy(rows.x))
+        return logits.argmax(1).numpy(), float(functional.cross_entropy(logits, torch.from_numpy(rows.y)))
+
+    return predict

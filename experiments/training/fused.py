@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from experiments.training import kernel
@@ -68,6 +67,8 @@ class FusedTrainer:
 
     def _step_by_step(self, job: Job, work: Workload, client: int) -> Update:
         """A compiled gradient at every step, for a strategy whose hook is more than a drift."""
+        import torch  # what hooks are written for; no other path here needs it
+
         lr = learning_rate(self.spec, job.round)
         received = torch.from_numpy(job.w)[None]
         memory = {name: torch.from_numpy(np.asarray(value, np.float32))[None] for name, value in job.memory.items()}

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from experiments.training.models import Flat
+from experiments.training.flat import Flat
 from experiments.training.schedule import batch_size, epoch_orders, learning_rate
 from strategies import Job, Strategy, Update, Workload
 

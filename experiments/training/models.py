@@ -1,25 +1,30 @@
 """Models, as notation: `mlp(hidden=[128, 64])` on features, `cnn1d(channels=[32, 64])` on raw windows.
 
-A model travels and is optimised as one flat float32 vector w (d,). `Flat` lays that vector under a module's
-parameters, so that loading a received model is one copy and its gradient is one vector. First weights are drawn layer
-by layer from the run's own stream as PyTorch draws its default, U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for weights and
-biases, and never from global state.
+A model travels and is trained as one flat float32 vector w (d,). Models of linear and ReLU layers are known by their
+widths alone, (inputs, hidden..., classes), and need no PyTorch: a layer's weights and bias are one block
+(inputs + 1, outputs) of w, the bias as its last row. Any other model is a PyTorch module (`flat.Flat`).
+
+First weights are drawn layer by layer from the run's own stream as PyTorch draws its default,
+U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for weights and biases, and never from global state.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from experiments.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Shape = tuple[int, ...]  # of one row: (features,) or (samples, channels)
 
 
 class Model(ABC):
@@ -28,8 +33,18 @@ class Model(ABC):
     notation: ClassVar[str]
 
     @abstractmethod
-    def module(self, shape: tuple[int, ...], classes: int) -> nn.Module:
-        """The module for rows of `shape`: (features,) or (samples, channels); it returns logits (batch, classes)."""
+    def module(self, shape: Shape, classes: int) -> nn.Module:
+        """The PyTorch module for rows of a shape; it returns logits (batch, classes)."""
+
+    def widths(self, shape: Shape, classes: int) -> tuple[int, ...] | None:
+        """Widths of input, hidden layers and output, if the model is linear layers with ReLU between them."""
+        return None
+
+    def first_weights(self, shape: Shape, classes: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        """The flat first weights (d,), drawn from `rng`."""
+        from experiments.training.flat import first_weights
+
+        return first_weights(self.module(shape, classes), rng)
 
 
 @dataclass(frozen=True)
@@ -47,12 +62,25 @@ class MLP(Model):
     def __post_init__(self) -> None:
         _check_widths("hidden", self.hidden)
 
-    def module(self, shape: tuple[int, ...], classes: int) -> nn.Module:
-        widths = [int(np.prod(shape)), *self.hidden, classes]
+    def widths(self, shape: Shape, classes: int) -> tuple[int, ...]:
+        return (int(np.prod(shape)), *self.hidden, classes)
+
+    def module(self, shape: Shape, classes: int) -> nn.Module:
+        from torch import nn
+
         layers: list[nn.Module] = [nn.Flatten()] if len(shape) > 1 else []
-        for inputs, outputs in pairwise(widths):
+        for inputs, outputs in pairwise(self.widths(shape, classes)):
             layers += [nn.Linear(inputs, outputs), nn.ReLU()]
         return nn.Sequential(*layers[:-1])
+
+    def first_weights(self, shape: Shape, classes: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        """As of the module, bit for bit, without making one."""
+        drawn = []
+        for inputs, outputs in pairwise(self.widths(shape, classes)):
+            bound = inputs**-0.5
+            weights = rng.uniform(-bound, bound, (outputs, inputs))
+            drawn.append(np.vstack([weights.T, rng.uniform(-bound, bound, outputs)]).ravel())
+        return np.concatenate(drawn).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -76,7 +104,7 @@ class CNN1d(Model):
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise UserError(f"kernel must be odd and at least 1; found {self.kernel}")
 
-    def module(self, shape: tuple[int, ...], classes: int) -> nn.Module:
+    def module(self, shape: Shape, classes: int) -> nn.Module:
         if len(shape) != 2:
             raise UserError(
                 f"cnn1d wants windows (samples, channels), the data has rows of shape {shape}; add --form raw"
@@ -85,18 +113,14 @@ class CNN1d(Model):
             raise UserError(
                 f"cnn1d halves a window of {shape[0]} samples {len(self.channels)} times; use fewer channels"
             )
-        widths = [shape[1], *self.channels]
+        from torch import nn
+
+        from experiments.training.flat import ChannelsFirst
+
         layers: list[nn.Module] = [ChannelsFirst()]
-        for inputs, outputs in pairwise(widths):
+        for inputs, outputs in pairwise([shape[1], *self.channels]):
             layers += [nn.Conv1d(inputs, outputs, self.kernel, padding=self.kernel // 2), nn.ReLU(), nn.MaxPool1d(2)]
-        return nn.Sequential(*layers, nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(widths[-1], classes))
-
-
-class ChannelsFirst(nn.Module):
-    """(batch, samples, channels), as data is stored, to (batch, channels, samples), as Conv1d wants it."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.transpose(1, 2)
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(self.channels[-1], classes))
 
 
 def _check_widths(name: str, widths: object) -> None:
@@ -107,77 +131,3 @@ def _check_widths(name: str, widths: object) -> None:
 
 
 MODELS: Mapping[str, type[Model]] = {cls.notation: cls for cls in (MLP, CNN1d)}
-
-
-class Flat:
-    """A module whose parameters, and their gradients, are views of two flat vectors.
-
-    A linear layer's weights and bias are one block (inputs + 1, outputs), the bias as its last row, as the compiled
-    kernel wants them; any other parameter lies there as it is.
-
-    Attributes:
-        w: (d,) float32 weights. Writing here changes the module.
-        g: (d,) float32 gradient; `backward` adds to it, so zero it first.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self.w = torch.zeros(sum(parameter.numel() for parameter in module.parameters()))
-        self.g = torch.zeros_like(self.w)
-        for (parameter, weights), (_, gradient) in zip(_views(module, self.w), _views(module, self.g), strict=True):
-            weights.copy_(parameter.detach())
-            parameter.data = weights
-            parameter.grad = gradient
-
-    def load(self, w: NDArray[np.float32]) -> None:
-        """Copy a received model in."""
-        self.w.copy_(torch.from_numpy(w))
-
-
-def _views(module: nn.Module, flat: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Each parameter with its view of a flat vector, in the order of the layers."""
-    start = 0
-    for layer in module.modules():
-        parameters = list(layer.parameters(recurse=False))
-        if isinstance(layer, nn.Linear) and layer.bias is not None:
-            rows = layer.in_features + 1
-            block = flat[start : start + rows * layer.out_features].view(rows, layer.out_features)
-            yield layer.weight, block[:-1].t()
-            yield layer.bias, block[-1]
-            start += block.numel()
-        else:
-            for parameter in parameters:
-                yield parameter, flat[start : start + parameter.numel()].view_as(parameter)
-                start += parameter.numel()
-
-
-def linear_widths(module: nn.Module) -> tuple[int, ...] | None:
-    """Widths of input, hidden layers and output if the module is linear layers with ReLU between them, else None."""
-    layers = [layer for layer in module.children() if not isinstance(layer, nn.Flatten)]
-    linear = [layer for layer in layers[::2] if isinstance(layer, nn.Linear) and layer.bias is not None]
-    rectified = [layer for layer in layers[1::2] if isinstance(layer, nn.ReLU)]
-    known = len(linear) == len(rectified) + 1 and len(linear) + len(rectified) == len(layers)
-    if not isinstance(module, nn.Sequential) or not known:
-        return None
-    return (linear[0].in_features, *(layer.out_features for layer in linear))
-
-
-def first_weights(module: nn.Module, rng: np.random.Generator) -> NDArray[np.float32]:
-    """The flat first weights (d,) of a module, drawn from `rng`.
-
-    Raises:
-        UserError: a layer with parameters that is neither linear nor a convolution has no rule here.
-    """
-    flat = Flat(module)
-    for layer in module.modules():
-        if not list(layer.parameters(recurse=False)):
-            continue
-        if not isinstance(layer, nn.Linear | nn.Conv1d):
-            raise UserError(
-                f"no rule for the first weights of a {type(layer).__name__} layer; add one to first_weights"
-            )
-        bound = 1.0 / np.sqrt(layer.weight[0].numel())  # 1 / sqrt(fan_in)
-        for parameter in layer.parameters(recurse=False):
-            drawn = rng.uniform(-bound, bound, parameter.shape)
-            parameter.data.copy_(torch.from_numpy(drawn))
-    return flat.w.numpy().copy()

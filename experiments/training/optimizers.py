@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
-from torch.nn import functional
+from typing import TYPE_CHECKING, ClassVar
 
 from experiments.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class CrossEntropy:
     notation: ClassVar[str] = "cross_entropy"
 
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        from torch.nn import functional
+
         return functional.cross_entropy(logits, labels)
 
 

@@ -13,10 +13,10 @@ from experiments.run import deal_rows, run, sides
 from experiments.seeds import Purpose, stream
 from experiments.spec import STRATEGIES, RunSpec
 from experiments.training.clients import trainer
-from experiments.training.evaluation import Evaluator, Rows
+from experiments.training.evaluation import Evaluator, Rows, by_module
+from experiments.training.flat import first_weights
 from experiments.training.fused import FusedTrainer
 from experiments.training.local import ReferenceTrainer
-from experiments.training.models import first_weights
 from experiments.training.schedule import steps_a_round
 from strategies import Job, Memory, Update, Workload
 from strategies.base import Vector
@@ -122,9 +122,9 @@ def test_an_offices_bits_do_not_depend_on_its_company(batch_size: int | str, mod
         work = [Workload(np.arange(start, start + size), steps_a_round(spec, size))] * (office + 1)
         module = spec.model.module((6,), 3)
         job = Job(first_weights(module, stream(0, Purpose.INITIAL_WEIGHTS)), 2)
-        from experiments.training.models import linear_widths
-
-        alone = FusedTrainer(spec, linear_widths(module), data.train.x, data.train.y, work).train([job], [office])
+        widths = spec.model.widths((6,), 3)
+        assert widths is not None
+        alone = FusedTrainer(spec, widths, data.train.x, data.train.y, work).train([job], [office])
         assert np.array_equal(alone[0].w, together[office].w)
 
 
@@ -162,8 +162,7 @@ def test_scores_equal_pytorchs() -> None:
     models = np.stack([first_weights(module, np.random.default_rng(seed)) for seed in (0, 1)])
     fast = Evaluator(spec.model, 5, (20,), rows, [rows, empty])
     plain = Evaluator(spec.model, 5, (20,), rows, [rows, empty])
-    assert fast.widths is not None
-    plain.widths = None
+    plain.predict = by_module(spec.model, (20,), 5)
     a, b = fast(models), plain(models)
     assert np.array_equal(a.confusion, b.confusion)
     assert a.test_loss == pytest.approx(b.test_loss, rel=1e-5)

@@ -12,8 +12,9 @@ from torch.nn import functional
 from experiments.errors import UserError
 from experiments.seeds import Purpose, stream
 from experiments.spec import RunSpec
+from experiments.training.flat import Flat, first_weights
 from experiments.training.local import ReferenceTrainer
-from experiments.training.models import MLP, CNN1d, Flat, Model, first_weights, linear_widths
+from experiments.training.models import MLP, CNN1d, Model
 from experiments.training.schedule import epoch_orders, learning_rate, steps_a_round
 from strategies import Job, Workload
 from tests.experiments.problems import dataset, problem
@@ -156,12 +157,16 @@ def test_flat_lies_under_the_parameters(model: Model) -> None:
     assert flat.g.abs().sum() > 0
 
 
-def test_linear_widths() -> None:
-    assert linear_widths(MLP(hidden=(5, 4)).module((561,), 6)) == (561, 5, 4, 6)
-    assert linear_widths(MLP(hidden=()).module((16, 3), 2)) == (48, 2)
-    assert linear_widths(CNN1d().module((128, 9), 6)) is None
-    tanh = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
-    assert linear_widths(tanh) is None
+def test_widths_and_module_are_one_model() -> None:
+    """What the compiled kernel is told of an MLP is what PyTorch builds, first weights included, bit for bit."""
+    assert CNN1d().widths((128, 9), 6) is None
+    for model, shape in ((MLP(hidden=(5, 4)), (561,)), (MLP(hidden=()), (16, 3))):
+        module = model.module(shape, 6)
+        linear = [layer for layer in module if isinstance(layer, torch.nn.Linear)]
+        widths = (linear[0].in_features, *(layer.out_features for layer in linear))
+        assert widths == model.widths(shape, 6)
+        by_torch = first_weights(module, np.random.default_rng(3))
+        assert np.array_equal(by_torch, model.first_weights(shape, 6, np.random.default_rng(3)))
 
 
 @pytest.mark.parametrize(

@@ -53,14 +53,14 @@ def main(path):
     ]
     data = DummyDataContainer(loaders, [None] * clients, None, widths[-1])
     options = DDict(
-        client=dict(
-            batch_size=batch,
-            local_epochs=1,
-            loss="CrossEntropyLoss",
-            optimizer=dict(name="SGD", lr=lr),
-            scheduler=dict(name="StepLR", step_size=1, gamma=1),
-        ),
-        server=dict(weighted=True),
+        client={
+            "batch_size": batch,
+            "local_epochs": 1,
+            "loss": "CrossEntropyLoss",
+            "optimizer": {"name": "SGD", "lr": lr},
+            "scheduler": {"name": "StepLR", "step_size": 1, "gamma": 1},
+        },
+        server={"weighted": True},
         model=torch.nn.Sequential(*layers[:-1]),
     )
     federation = FedAVG(clients, DataSplitter(data, distribution="iid"), options)
