@@ -163,7 +163,7 @@ def listing() -> int:
 def signature(name: str, cls: type) -> str:
     """`name(key=default, ...)`."""
     parts = []
-    for field in dataclasses.fields(cls):
+    for field in sorted(dataclasses.fields(cls), key=lambda field: field.kw_only is True):
         if field.metadata.get("rest"):
             parts.append("...")
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:

@@ -12,7 +12,7 @@ from experiments.engines import engine as check_engine
 from experiments.errors import UserError
 from experiments.grid import Grid, load_grid
 from experiments.plan import Loaded, Plan, check, data_key, estimate, load_data, plan
-from experiments.run import LAST_ROUNDS, attempt
+from experiments.run import LAST_ROUNDS, attempt, save
 from experiments.spec import RunSpec
 from experiments.sweep import Summary
 from experiments.sweep import sweep as sweep_all
@@ -37,9 +37,13 @@ def run(options: argparse.Namespace) -> int:
         _say(f"run {spec.run_id} is in {options.results} already; --no-store runs it again")
     if record is None:
         check(loaded)
-        record = attempt(spec, data, options.engine, save_model=options.save_model)
+        if options.save_model:
+            check_writable(options.save_model)
+        record, models = attempt(spec, data, options.engine)
         if not options.no_store:
             store.put(record)
+        if options.save_model and models is not None:
+            save(options.save_model, spec, data, models)
     if options.json:
         print(encode(record).decode(), end="")
     else:
@@ -47,6 +51,20 @@ def run(options: argparse.Namespace) -> int:
     if record.error:
         _say(f"{record.status}: {record.error}")
     return Summary(Counter([record.status])).exit_status
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a file that cannot be written before anything is trained.
+
+    Raises:
+        UserError: its folder cannot be made or written, or it is a folder itself.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab"):
+            pass
+    except OSError as error:
+        raise UserError(f"--save-model {path}: cannot be written ({error.strerror}); name a file elsewhere") from None
 
 
 def describe(record: RunRecord) -> str:
@@ -62,6 +80,7 @@ def describe(record: RunRecord) -> str:
             f"offices on their validation rows: mean {percent(final.mean_office_accuracy)}, "
             f"worst {percent(final.worst_office_accuracy)}"
         )
+    lines += [f"note: {note}" for note in record.data.notes]
     cost = record.cost
     lines.append(f"{cost.wall_s:.1f} s, {cost.bytes_up / 1e6:.1f} MB up, {cost.bytes_down / 1e6:.1f} MB down")
     return "\n".join(lines)
@@ -78,9 +97,9 @@ def sweep(options: argparse.Namespace) -> int:
     if options.workers is not None and options.workers < 1:
         raise UserError(f"--workers must be at least 1; found {options.workers}")
     grid, loaded = _load_grid(options)
-    check(loaded)
     store = Store(options.results)
     todo = plan(loaded.specs, store, options.engine, options.rerun_stale)
+    check(loaded, todo.todo)
     if options.strict and todo.stale:
         raise UserError(f"{len(todo.stale)} stored runs were made by other code; --rerun-stale makes them again")
     if options.dry_run:
@@ -109,9 +128,8 @@ def outlook(grid: Grid, loaded: Loaded, todo: Plan) -> str:
         lines.append(f"{len(todo.stale)} of the stored runs were made by other code (--rerun-stale makes them again)")
     if todo.todo:
         seconds = estimate(todo.todo, loaded.data)
-        lines.append(
-            f"about {seconds / 60:.1f} minutes of one core's work, by a short trial of the same work on this machine"
-        )
+        span = f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.0f} seconds"
+        lines.append(f"about {span} of one core's work, by a short trial of the same work on this machine")
     return "\n".join(lines)
 
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.engines.grid import Diverged, OrderedGrid, who_is_who
+from experiments.seeds import Purpose, stream
 from experiments.training.evaluation import Evaluation, Evaluator, Rows
 from strategies import Federation
-from strategies.flower import Flower
 from strategies.wire import pack, unpack
 
 if TYPE_CHECKING:
@@ -79,22 +79,19 @@ class ServerSide:
         nodes = who_is_who(inner, self.clients)
         grid = OrderedGrid(inner, nodes, spec.seed, cohort, spec.reject_nonfinite)
         federation = Federation(self.clients, cohort, len(self.first), spec.seed)
-        if isinstance(spec.strategy, Flower):  # Flower's classes draw from the global generators
-            random.seed(spec.seed)
-            np.random.seed(spec.seed)  # noqa: NPY002
+        if spec.strategy.global_random:
+            seed = int(stream(spec.seed, Purpose.STRATEGY).integers(2**32))
+            random.seed(seed)
+            np.random.seed(seed)  # noqa: NPY002
         watch = _Watch(self)
         strategy = watch.over(spec.strategy.server(grid, federation))
         try:
-            result = strategy.start(
+            strategy.start(
                 grid,
                 initial_arrays=pack(spec.strategy.initial(self.first, federation)),
                 num_rounds=spec.rounds,
                 evaluate_fn=watch.evaluate,
             )
-            for row, (_, metrics) in zip(
-                watch.outcome.rounds, sorted(result.train_metrics_clientapp.items()), strict=True
-            ):
-                row["train_loss"] = float(str(metrics["train-loss"]))
         except Diverged as reason:
             watch.outcome.diverged = str(reason)
         outcome = watch.outcome
@@ -108,6 +105,7 @@ class _Watch:
 
     def __init__(self, side: ServerSide) -> None:
         self.outcome = Outcome(seconds={"aggregate_s": 0.0, "evaluate_s": 0.0})
+        self.train_loss: float | None = None
         self.evaluator = Evaluator(side.spec.model, side.classes, side.shape, side.test, side.validation)
 
     def over(self, strategy: FlowerStrategy) -> FlowerStrategy:
@@ -120,6 +118,7 @@ class _Watch:
             self.outcome.seconds["aggregate_s"] += perf_counter() - started
             if arrays is None:
                 raise RuntimeError(f"round {server_round}: {type(strategy).__name__} aggregated nothing")
+            self.train_loss = float(str(metrics["train_loss"])) if metrics and "train_loss" in metrics else None
             return arrays, metrics
 
         strategy.aggregate_train = checked  # type: ignore[method-assign]
@@ -145,6 +144,6 @@ class _Watch:
                 "test_loss": seen.test_loss,
                 "test_macro_f1": seen.test_macro_f1,
                 "validation_accuracy": seen.validation_accuracy,
-                "train_loss": None,
+                "train_loss": self.train_loss,
             }
         )

@@ -12,6 +12,7 @@ sees the same partition, first weights and test rows, because none of those depe
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,10 @@ class Grid:
         Raises:
             UserError: an unknown option or a value out of range.
         """
+        if "data_hash" in self.options:
+            raise UserError(
+                f"grid {self.name}: data_hash is not an option: it is what the data that was read hashes to"
+            )
         axes = {key: value if isinstance(value, list) else [value] for key, value in self.options.items()}
         for key, values in axes.items():
             if not values:
@@ -72,7 +77,7 @@ def load_grid(name: str, only: Sequence[str] = (), changes: Sequence[str] = ()) 
     Raises:
         UserError: no such grid, not YAML, or a key or value that the grid does not have.
     """
-    path = Path(name) if Path(name).suffix in (".yaml", ".yml") else FOLDER / f"{name}.yaml"
+    path = Path(name) if os.sep in name or Path(name).suffix in (".yaml", ".yml") else FOLDER / f"{name}.yaml"
     try:
         read = yaml.safe_load(path.read_text("utf-8"))
     except OSError:
@@ -85,7 +90,10 @@ def load_grid(name: str, only: Sequence[str] = (), changes: Sequence[str] = ()) 
     options = {key.replace("-", "_"): value for key, value in read.items()}
     title = str(options.pop("title", path.stem))
     for key, value in _pairs("--set", changes):
-        options[key] = yaml.safe_load(value) if value.startswith("[") else value
+        try:
+            options[key] = yaml.safe_load(value) if value.startswith("[") else value
+        except yaml.YAMLError:
+            raise UserError(f"--set {key}={value}: expected a value or a list such as [0, 1]") from None
     kept: dict[str, list[Any]] = {}
     for key, value in _pairs("--only", only):
         kept.setdefault(key, []).append(_find(path.stem, options, key, value))

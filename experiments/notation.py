@@ -19,6 +19,7 @@ import ast
 import dataclasses
 import difflib
 import keyword
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,6 +73,8 @@ def _arguments(node: ast.Call, text: str) -> tuple[tuple[Any, ...], tuple[tuple[
 
 def _value(node: ast.expr, text: str) -> Any:
     match node:
+        case ast.Constant(value=float() as value) if not math.isfinite(value):
+            raise UserError(f"cannot read {ast.unparse(node)!r} in {text!r}: numbers are finite")
         case ast.Constant(value=bool() | int() | float() | str() | None as value):
             return value
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
@@ -129,8 +132,9 @@ def build(call: Call, registry: Mapping[str, type], kind: str) -> Any:
         raise UserError(f"{call.name}: option {missing[0]!r} is missing; write {call.name}({missing[0]}=...)")
     try:
         return cls(**_cast(cls, values))
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{call.name}: {error}") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        text = str(error)
+        raise UserError(text if text.startswith(f"{call.name}: ") else f"{call.name}: {text}") from None
 
 
 def _built(value: Any, registry: Mapping[str, type], kind: str) -> Any:

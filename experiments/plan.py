@@ -12,14 +12,14 @@ from time import perf_counter
 import numpy as np
 
 from experiments.data import SOURCES, load, load_default
-from experiments.run import RunData, deal_rows, prepare, resolved, sides, sources
+from experiments.run import RunData, deal_rows, prepare, resolved, sources
 from experiments.seeds import Purpose, stream
 from experiments.spec import RunSpec
 from experiments.training.clients import ClientSide
 from experiments.training.evaluation import Evaluator, Rows
+from partitions import Deal
 from results.store import Store
-from strategies import Job, Workload
-from strategies.local import Local
+from strategies import Federation, Job, Workload
 
 DataKey = tuple[str, ...]
 
@@ -57,38 +57,50 @@ def load_data(specs: Iterable[RunSpec], path: Path | None, may_fall_back: bool) 
     """
     specs = list(specs)
     message = None
+    data: dict[DataKey, RunData] = {}
     if may_fall_back:
-        _, message = load_default(specs[0].form, path)
+        dataset, message = load_default(specs[0].form, path)
         if message:
             specs = [dataclasses.replace(spec, dataset=SOURCES["watch"]()) for spec in specs]
-    data: dict[DataKey, RunData] = {}
+        data[data_key(specs[0])] = prepare(dataset, specs[0].test_persons)
     for spec in specs:
         if data_key(spec) not in data:
             data[data_key(spec)] = prepare(load(spec.dataset, form=spec.form, path=path), spec.test_persons)
     return Loaded([resolved(spec, data[data_key(spec)]) for spec in specs], data, message)
 
 
-def check(loaded: Loaded) -> None:
-    """Deal every partition and build every model once, so that what cannot run is told before anything is trained.
+def check(loaded: Loaded, specs: Iterable[RunSpec] | None = None) -> None:
+    """Deal every split and build every model and server once: what cannot run is told before anything is trained.
+
+    Args:
+        specs: those that are to be run, all by default.
 
     Raises:
         PartitionError, StrategyError, UserError: as a run would.
     """
-    cells = {}
-    for spec in loaded.specs:
-        options = spec.options()
-        cells[tuple((name, options[name]) for name in options if name not in ("seed", "client_lr", "rounds"))] = spec
-    for spec in cells.values():
+    deals: dict[tuple[object, ...], Deal] = {}
+    seen = set()
+    for spec in loaded.specs if specs is None else specs:
         data = loaded.data[data_key(spec)]
-        sides(spec, data, deal_rows(spec, data))
+        split = (data_key(spec), spec.partition, spec.clients, spec.min_examples, spec.validation, spec.split_seed)
+        if split not in deals:
+            deals[split] = deal_rows(spec, data)
+        cell = (data_key(spec), spec.strategy, spec.model, spec.clients, spec.fraction)
+        if cell not in seen:
+            seen.add(cell)
+            workloads = spec.strategy.regroup([Workload(rows, 1) for rows in deals[split].train])
+            spec.model.module(data.train.x.shape[1:], len(data.about.classes))
+            spec.strategy.server(None, Federation(len(workloads), len(workloads), 1, spec.seed))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Attributes:
-    todo: runs to make.
-    done: runs that exist (also those that diverged: the same bits would diverge again).
-    stale: those of `done` that were made by other code.
+    """What a sweep has to do.
+
+    Attributes:
+        todo: runs to make.
+        done: runs that exist (also those that diverged: the same bits would diverge again).
+        stale: those of `done` that were made by other code.
     """
 
     todo: list[RunSpec]
@@ -130,7 +142,7 @@ def estimate(specs: Iterable[RunSpec], data: dict[DataKey, RunData]) -> float:
         rows = len(own.train.y)
         batch = rows // spec.clients if spec.batch_size == "full" else int(spec.batch_size)
         steps = spec.clients * spec.local_steps if spec.local_steps else spec.local_epochs * -(-rows // batch)
-        models = spec.clients if isinstance(spec.strategy, Local) else 1
+        models = spec.clients if spec.strategy.own_models else 1
         scored = models * (0 if own.test is None else len(own.test))
         total += spec.rounds * (spec.fraction * steps * a_step + scored * a_row)
     return total
@@ -139,7 +151,7 @@ def estimate(specs: Iterable[RunSpec], data: dict[DataKey, RunData]) -> float:
 def _rates(spec: RunSpec, data: RunData, steps: int = 20) -> tuple[float, float]:
     """Seconds a minibatch step and seconds a scored row."""
     shape, classes = data.train.x.shape[1:], len(data.about.classes)
-    size = len(data.train.y) if spec.batch_size == "full" else int(spec.batch_size)
+    size = len(data.train.y) // spec.clients if spec.batch_size == "full" else int(spec.batch_size)
     rows = np.arange(min(size * steps, len(data.train.y)))
     alone = ClientSide(spec, data.train.x, data.train.y, classes, (Workload(rows, steps),)).start().trainer
     job = Job(spec.model.first_weights(shape, classes, stream(0, Purpose.INITIAL_WEIGHTS)), 1)

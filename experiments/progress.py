@@ -52,7 +52,8 @@ class Progress:
         if record.status != "ok":
             first = (record.error or "").partition("\n")[0]
             what = f"{record.spec['strategy']} on {record.spec['partition']}, seed {record.spec['seed']}"
-            self.bar.console.print(f"{record.status}: {what} ({record.run_id}): {first}", markup=False, highlight=False)
+            line = f"{record.status}: {what} ({record.run_id}): {first}"
+            self.bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
         if not self.bar.console.is_terminal and (done == self.total or perf_counter() - self.last_line > EVERY_S):
             self.last_line = perf_counter()
             left = seconds / done * (self.total - done)

@@ -90,14 +90,20 @@ def resolved(spec: RunSpec, data: RunData) -> RunSpec:
     return dataclasses.replace(spec, data_hash=data.about.hash, clients=clients)
 
 
-def run(spec: RunSpec, data: RunData, engine: str = "inprocess", save_model: Path | None = None) -> RunRecord:
+Models = NDArray[np.float32]
+
+
+def run(spec: RunSpec, data: RunData, engine: str = "inprocess") -> RunRecord:
+    """Run a (resolved) spec; the record alone of `run_models`."""
+    return run_models(spec, data, engine)[0]
+
+
+def run_models(spec: RunSpec, data: RunData, engine: str = "inprocess") -> tuple[RunRecord, Models | None]:
     """Run a (resolved) spec.
 
-    Args:
-        save_model: where to leave the final model, or None.
-
     Returns:
-        the record, whose status is `ok` or `diverged`.
+        the record, of status `ok` or `diverged`, and the last models, (M, d) with M = 1 or one an office (None if not
+        even a first round could be scored).
 
     Raises:
         UserError, PartitionError, StrategyError: the spec does not fit the data; nothing was trained.
@@ -108,19 +114,17 @@ def run(spec: RunSpec, data: RunData, engine: str = "inprocess", save_model: Pat
     server, clients = sides(spec, data, offices)
     outcome = engine_of(engine)(server, clients, len(clients.workloads))
     record = _record(spec, data, offices, outcome, engine)
-    if save_model is not None and outcome.models is not None:
-        save(save_model, spec, data, outcome.models)
     record["cost"] |= outcome.seconds | {"wall_s": perf_counter() - wall, "cpu_s": process_time() - cpu}
-    return decode_fields(record)
+    return decode_fields(record), outcome.models
 
 
-def attempt(spec: RunSpec, data: RunData, engine: str = "inprocess", save_model: Path | None = None) -> RunRecord:
-    """As `run`, but a run that raises comes back as a record of status `failed` with its error."""
+def attempt(spec: RunSpec, data: RunData, engine: str = "inprocess") -> tuple[RunRecord, Models | None]:
+    """As `run_models`, but a run that raises comes back as a record of status `failed` with its error."""
     try:
-        return run(spec, data, engine, save_model)
+        return run_models(spec, data, engine)
     except Exception as error:
         where = "" if isinstance(error, ValueError) else "\n" + "".join(traceback.format_tb(error.__traceback__)[-3:])
-        return failed(spec, data, engine, f"{type(error).__name__}: {error}{where}")
+        return failed(spec, data, engine, f"{type(error).__name__}: {error}{where}"), None
 
 
 def failed(spec: RunSpec, data: RunData, engine: str, error: str) -> RunRecord:
@@ -214,7 +218,7 @@ def strategy_options(strategy: Strategy) -> dict[str, Any]:
     return {key: canonical(value) if isinstance(value, Strategy) else value for key, value in fields.items()}
 
 
-def save(path: Path, spec: RunSpec, data: RunData, models: NDArray[np.float32]) -> None:
+def save(path: Path, spec: RunSpec, data: RunData, models: Models) -> None:
     """Write the final model, (M, d) rows laid out as the module's parameters, with a card as metadata of the file."""
     import torch
     from safetensors.torch import save_file
@@ -234,7 +238,6 @@ def save(path: Path, spec: RunSpec, data: RunData, models: NDArray[np.float32]) 
         "data": data.about.title,
         "classes": json.dumps(data.about.classes),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path, metadata=card)
 
 

@@ -34,12 +34,12 @@ DEFAULT_CLIENTS = 4  # the pilot's offices
 Parser = Callable[[str, Any], Any]
 
 
-def _whole(low: int) -> Parser:
+def _whole(low: int, otherwise: str = "") -> Parser:
     def parser(name: str, value: Any) -> int:
         try:
             number = int(str(value))
         except ValueError:
-            raise UserError(f"{name} must be a whole number; found {value!r}") from None
+            raise UserError(f"{name} must be a whole number{otherwise}; found {value!r}") from None
         if number < low:
             raise UserError(f"{name} must be at least {low}; found {number}")
         return number
@@ -94,12 +94,14 @@ def _built(registry: Mapping[str, type], kind: str) -> Parser:
 
 
 def _batch_size(name: str, value: Any) -> int | str:
-    return "full" if value == "full" else _whole(1)(f"{name} (or full)", value)
+    return "full" if value == "full" else _whole(1, " or full")(name, value)
 
 
 def _test_persons(name: str, value: Any) -> Any:
     if value == "official":
         return value
+    if parse(value).name != "fold":
+        raise UserError(f"test_persons must be official or fold(i, of=6); found {value!r}")
     return build(parse(value), FOLDS, "choice of test persons")
 
 
@@ -107,7 +109,10 @@ def _validation(name: str, value: Any) -> Any:
     text = str(value)
     if text.startswith("fold"):
         return build(parse(text), FOLDS, "choice of validation persons")
-    share = _number(0, 1)(f"{name} (0, a share, or fold(i, of=5))", value)
+    try:
+        share = _number(0, 1)(name, value)
+    except UserError as error:
+        raise UserError(f"{error} (or fold(i, of=5))") from None
     if share == 1:
         raise UserError("validation must be below 1, or nobody is left to train; found 1")
     return share
@@ -161,6 +166,8 @@ class RunSpec:
         """
         given = {key.replace("-", "_"): value for key, value in options.items()}
         fields = {field.name: field for field in dataclasses.fields(cls)}
+        if given.get("local_steps") is not None and "local_epochs" in given and given["local_epochs"] != 1:
+            raise UserError("local_steps and local_epochs both say how long an office trains; set one of them")
         for key in given:
             if key not in fields:
                 raise UserError(f"unknown option {key!r}{nearest(key, fields)}")

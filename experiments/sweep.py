@@ -77,7 +77,7 @@ def sweep(
 def one_by_one(todo: Sequence[RunSpec], data: Mapping[DataKey, RunData], engine: str) -> Generator[RunRecord]:
     """Runs under an engine that brings a Ray of its own: a child process each, never inside a Ray task."""
     for spec in todo:
-        yield attempt(spec, data[data_key(spec)], engine)
+        yield attempt(spec, data[data_key(spec)], engine)[0]
 
 
 def on_ray(
@@ -121,9 +121,10 @@ def connect(workers: int | None, address: str | None) -> None:
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    environment["PYTHONPATH"] = os.pathsep.join([str(provenance.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     if address is None:
         # Workers inherit this process's environment; a Ray runtime environment would cost ten seconds at the start.
-        os.environ |= environment | {"PYTHONPATH": str(provenance.ROOT)}
+        os.environ |= environment
         cores = workers or len(os.sched_getaffinity(0))
         ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
         return
@@ -162,4 +163,4 @@ def _put(data: RunData) -> tuple[Any, Any]:
 
 def _run(spec: RunSpec, train: RunData, test: Any) -> RunRecord:
     """The Ray task. Ray has mapped the rows already."""
-    return attempt(spec, replace(train, test=test))
+    return attempt(spec, replace(train, test=test))[0]

@@ -85,6 +85,7 @@ def deal(
         offices, moved = raise_to_minimum(training.labels, offices, pool.classes, min_examples, rng_partition)
         train = [rows[part] for part in offices]
         held_out = _deal_validation(pool, train, validation_rows, rng_validation)
+    _refuse_lost_class(pool, train)
     return Deal(tuple(train), tuple(held_out), moved, measure(pool, train), _hash(train, held_out))
 
 
@@ -97,6 +98,17 @@ def _check_options(clients: int, min_examples: int, validation: float | Fold) ->
         raise PartitionError(
             f"validation is {validation}, expected 0 (none), a share of the persons below 1, "
             "or fold(i, of=5): set --validation"
+        )
+
+
+def _refuse_lost_class(pool: Pool, train: list[Ints]) -> None:
+    """A class that only validation persons have would be tested, and learnt by nobody."""
+    lost = np.setdiff1d(pool.labels, pool.labels[np.concatenate(train)])
+    if len(lost):
+        persons = np.unique(pool.persons[pool.labels == lost[0]])
+        raise PartitionError(
+            f"class {lost[0]}: all who have it (person {', '.join(map(str, persons[:5]))}) are validation persons, so "
+            "no office would learn it: set --validation 0, or another --partition-seed"
         )
 
 
@@ -170,8 +182,7 @@ def _end_of_recordings(recordings: Ints, rows: Ints, validation: float | Fold, o
 def _deal_validation(pool: Pool, train: list[Ints], rows: Ints, rng: np.random.Generator) -> list[Ints]:
     """Validation rows an office, so that an office is scored on the labels it trains on.
 
-    Of a class's validation rows office k gets its share of the class's training rows; a class that nobody
-    trains on is dealt evenly.
+    Of a class's validation rows office k gets its share of the class's training rows.
     """
     trained = class_table(pool.labels, train, pool.classes)  # (C, K)
     totals = trained.sum(axis=1, keepdims=True)

@@ -53,7 +53,7 @@ class Shards(Partition):
 
 
 def _evenly(holders: Floats) -> Floats:
-    """Shares (C, K), equal among the holders of a class; a class without rows is held by none."""
+    """Shares (C, K), equal among the holders of a class; a class without holders (it has no rows) is shared by all."""
     shared: Floats = np.where(holders.any(axis=1, keepdims=True), holders, 1.0)
     shared /= shared.sum(axis=1, keepdims=True)
     return shared

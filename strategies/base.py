@@ -14,6 +14,7 @@ Everything has FedAvg's behaviour as its default: a strategy overrides only what
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -95,12 +96,16 @@ class Strategy(ABC):
         linear: the server forms only weighted sums of updates, so it can run under encryption, masking and central DP.
         dp: `after_noise` if its extra terms act after a noised gradient, else the reason why local DP is refused.
         federated: False for the reference arms, which send nothing (their bytes are 0).
+        own_models: every office keeps a model of its own, so that the state is (K, d).
+        global_random: its server draws from Python's and NumPy's global generators, which a run seeds for it.
         examples: notations that show it, run by the law tests.
     """
 
     linear: ClassVar[bool] = False
     dp: ClassVar[str] = "refused: not shown to act after the noise"
     federated: ClassVar[bool] = True
+    own_models: ClassVar[bool] = False
+    global_random: ClassVar[bool] = False
     examples: ClassVar[Sequence[str]] = ()
 
     @abstractmethod
@@ -160,6 +165,6 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
 
 def check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
     """Refuse a number outside [low, high] (NaN is outside of everything)."""
-    if not low <= value <= high:
+    if not (math.isfinite(value) and low <= value <= high):
         wanted = f"in [{low:g}, {high:g}]" if high < float("inf") else f"at least {low:g}"
         raise StrategyError(f"{name} must be {wanted}; found {value!r}")

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from strategies.base import Workload, check_choice
+from strategies.base import Federation, Strategy, Workload, check_choice
 from strategies.fedavg import FedAvg
+
+if TYPE_CHECKING:
+    from flwr.serverapp import Grid
+    from flwr.serverapp.strategy import Strategy as FlowerStrategy
 
 
 @dataclass(frozen=True)
-class Centralised(FedAvg):
+class Centralised(Strategy):
     """One client with all rows; FedAvg over one client leaves its model as it is.
 
     Args:
@@ -25,7 +29,6 @@ class Centralised(FedAvg):
         rounded up).
     """
 
-    linear: ClassVar[bool] = False
     dp: ClassVar[str] = "refused: a reference arm on pooled rows protects nobody"
     federated: ClassVar[bool] = False
     examples: ClassVar[tuple[str, ...]] = ("centralised", "centralised(steps=one)")
@@ -33,7 +36,6 @@ class Centralised(FedAvg):
     steps: str = "all"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_choice("steps", self.steps, ("all", "one"))
 
     def regroup(self, workloads: Sequence[Workload]) -> list[Workload]:
@@ -41,3 +43,6 @@ class Centralised(FedAvg):
         total = sum(workload.steps for workload in workloads)
         rows = np.sort(np.concatenate([workload.rows for workload in workloads]))
         return [Workload(rows, total if self.steps == "all" else -(-total // len(workloads)))]
+
+    def server(self, grid: Grid, federation: Federation) -> FlowerStrategy:
+        return FedAvg().server(grid, federation)

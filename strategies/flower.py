@@ -41,6 +41,7 @@ class Flower(Strategy):
     """
 
     dp: ClassVar[str] = "refused: what a foreign server rule does with an update is not known"
+    global_random: ClassVar[bool] = True
     examples: ClassVar[tuple[str, ...]] = (
         "flower(path=flwr.serverapp.strategy.FedAvg)",
         "flower(path=flwr.serverapp.strategy.FedTrimmedAvg, beta=0.25)",
@@ -53,7 +54,11 @@ class Flower(Strategy):
         cls = self._class()
         known = inspect.signature(cls).parameters
         takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
-        for key, _ in self.options:
+        for key, value in self.options:
+            if key in _SAMPLING:
+                raise StrategyError(f"{key}: who takes part in a round is the run's own choice; set --fraction instead")
+            if key == "strategy" and isinstance(value, str):
+                raise StrategyError(f"strategy={value}: a strategy inside a call is written as a call, {value}()")
             if key not in known and not takes_any:
                 raise StrategyError(f"{self.path} has no argument {key!r}; it takes {', '.join(known)}")
         given = {key for key, _ in self.options} | set(_SAMPLING)
@@ -77,7 +82,11 @@ class Flower(Strategy):
         return cls
 
     def server(self, grid: Grid, federation: Federation) -> FlowerStrategy:
-        """The object; the sampling options are ours (see `everyone`) unless the notation sets them."""
+        """The object; the sampling options are ours (see `everyone`).
+
+        Raises:
+            StrategyError: its constructor refuses a value.
+        """
         cls = self._class()
         known = inspect.signature(cls).parameters
         sampling = everyone(federation)
@@ -86,7 +95,10 @@ class Flower(Strategy):
         options = {
             key: value.server(grid, federation) if isinstance(value, Strategy) else value for key, value in self.options
         }
-        return cls(**{**sampling, **options})
+        try:
+            return cls(**sampling, **options)
+        except (TypeError, ValueError) as error:
+            raise StrategyError(f"{self.path}: {error}") from None
 
     def open(self, message: Message, memory: Memory) -> Job:
         """FedAvg's, with what else the server's configuration asks of a client."""

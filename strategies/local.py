@@ -28,6 +28,7 @@ class Local(Strategy):
 
     dp: ClassVar[str] = "refused: a reference arm, nothing leaves an office"
     federated: ClassVar[bool] = False
+    own_models: ClassVar[bool] = True
     examples: ClassVar[tuple[str, ...]] = ("local",)
 
     def server(self, grid: Grid, federation: Federation) -> LocalServer:

@@ -87,7 +87,7 @@ def reply(update: Update) -> RecordDict:
                     "num-examples": update.num_examples,
                     "num-batches": update.num_batches,
                     "num-clients": 1,  # the weight of `weighting=uniform`
-                    "train-loss": update.train_loss,
+                    "train_loss": update.train_loss,
                 }
             ),
         }

@@ -36,11 +36,19 @@ def conditions(data: str, repeats: int, versions: Mapping[str, str]) -> list[str
     return [
         f"machine: {provenance.machine()}, {cores()} cores; one thread a process",
         f"versions: {', '.join(f'{name} {version}' for name, version in libraries.items())}",
-        f"commit: {provenance.commit() or 'unknown'}; CPU path: {provenance.cpu_path()}",
+        f"commit: {provenance.commit() or 'unknown'}; CPU path: {provenance.cpu_path()}; {blas()}",
         f"data: {data}",
         f"medians of {repeats} turns, contestants in turn; Flower, fluke and pfl once, as whole processes, and without "
         "evaluation",
     ]
+
+
+def blas() -> str:
+    """The libraries behind matrix products (NumPy and SciPy may bring one each; PyTorch's MKL has its own version)."""
+    from threadpoolctl import threadpool_info
+
+    found = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    return ", ".join(sorted({f"{library['internal_api']} {library['version']}" for library in found})) or "BLAS unknown"
 
 
 def markdown(figures: Figures, targets: Sequence[Target], lines: Sequence[str]) -> str:

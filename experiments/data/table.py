@@ -53,7 +53,7 @@ class Table(Source):
         ids = columns.by_role[self.person]
         if ids.dtype.kind == "i":
             person = ids.astype(np.int64)
-        x, overlap, notes = _in_form(path, form, columns.x, recording)
+        x, overlap, notes = _in_form(path, form, columns.x, recording, self.recording in columns.by_role)
         versions = [f"filters {FILTERS}", f"extractor {features.VERSION}"] if columns.x.ndim == 3 else []
         read_arrays = [columns.x, y, person, recording, *([] if official_test is None else [official_test])]
         return Dataset(
@@ -114,13 +114,16 @@ def _official_test(
 
 
 def _in_form(
-    path: Path, form: str, x: NDArray[np.floating], recording: NDArray[np.int64]
+    path: Path, form: str, x: NDArray[np.floating], recording: NDArray[np.int64], named: bool
 ) -> tuple[NDArray[np.float32], int, tuple[str, ...]]:
-    """The rows in a form, how many neighbours share samples, and caveats."""
+    """The rows in a form, how many neighbours share samples, and caveats.
+
+    Rows of features that name their recordings are taken to be cut from it with overlap, as windows usually are.
+    """
     if x.ndim == 2:
         if form != "features":
             raise DataError(f"{path}: form {form!r} needs windows, found rows of features; use --form features")
-        return x.astype(np.float32), 0, ()
+        return x.astype(np.float32), int(named), ()
     if x.shape[1:] not in ((SAMPLES, 6), (SAMPLES, 9)):
         raise DataError(
             f"{path}: x has shape {x.shape}, expected windows of (n, {SAMPLES}, 9), body_acc, body_gyro and "

@@ -5,7 +5,9 @@ Rows are counted from 1, a CSV's header not among them.
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import re
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -84,7 +86,7 @@ def _check_names(path: Path, names: Sequence[str], roles: Roles) -> list[str]:
 
 def _missing(path: Path, role: str, names: Iterable[str]) -> DataError:
     held = list(names)
-    shown = ", ".join(held[:12]) + (f" and {len(held) - 12} more" if len(held) > 12 else "")
+    shown = ", ".join(map(repr, held[:12])) + (f" and {len(held) - 12} more" if len(held) > 12 else "")
     return DataError(
         f"{path}: no column {role!r}; it has {shown or 'none'}; name yours as in table(label=activity, person=subject)"
     )
@@ -115,14 +117,16 @@ def _read_csv(path: Path, roles: Roles) -> Columns:
     return _from_arrow(path, table, features, roles)
 
 
+# What the fast reader takes for a number; Python's float would take "1_0" too.
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.IGNORECASE | re.ASCII)
+
+
 def _first_text(path: Path, features: list[str]) -> DataError | None:
     """The first feature cell that is not a number; the slow way, once the fast reader has refused."""
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file, contextlib.suppress(csv.Error):
         for number, row in enumerate(csv.DictReader(file), start=1):
             for name in features:
-                try:
-                    float(row[name] or "nan")
-                except (TypeError, ValueError):
+                if not _NUMBER.fullmatch((row[name] or "nan").strip()):
                     return _bad_value(path, name, number, row[name], FINITE)
     return None
 
@@ -160,7 +164,7 @@ def _check_finite(path: Path, x: NDArray[np.floating], names: Sequence[str]) -> 
     bad = np.argwhere(~(np.abs(x) <= np.finfo(np.float32).max))  # also what would overflow as float32
     if len(bad):
         row, *place = (int(i) for i in bad[0])
-        name = names[place[0]] if names else f"x[{', '.join(map(str, (row, *place)))}]"
+        name = names[place[0]] if names else f"x[{', '.join(map(str, (row, *place)))}] (counted from 0)"
         raise _bad_value(path, name, row + 1, float(x[tuple(bad[0])]), FINITE)
 
 
@@ -192,7 +196,7 @@ def _read_npz(path: Path, roles: Roles) -> Columns:
         if name not in held:
             raise _missing(path, name, present)
     x = held.pop("x")
-    if x.dtype.kind not in "iuf" or x.ndim not in (2, 3):
+    if x.dtype.kind not in "iuf" or x.ndim not in (2, 3) or 0 in x.shape:
         raise DataError(
             f"{path}: x has type {x.dtype} and shape {x.shape}, expected numbers of shape (n, d), "
             "(n, 128, 6) or (n, 128, 9)"

@@ -38,8 +38,7 @@ class Watch(Source):
     """The recordings in the installed `seglearn`; `--data` names another copy of its watch_dataset.npy."""
 
     def load(self, form: str, path: Path | None) -> Dataset:
-        path = path or locate()
-        content = read_checked(path)
+        content = read_checked(path or locate(), REMEDY if path is None else "--data names another file; leave it out")
         return cached("watch", form, [SHA256], lambda: _parse(content, form))
 
 
@@ -51,16 +50,16 @@ def locate() -> Path:
     return Path(spec.origin).parent / "data" / "watch_dataset.npy"
 
 
-def read_checked(path: Path) -> bytes:
+def read_checked(path: Path, remedy: str = REMEDY) -> bytes:
     """The file's bytes. It is a pickle, which can run anything when it is opened, so only the one known
     content is: raises DataError for another."""
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DataError(f"watch: {path} cannot be read ({error.strerror}); {REMEDY}") from None
+        raise DataError(f"watch: {path} cannot be read ({error.strerror}); {remedy}") from None
     found = hashlib.sha256(content).hexdigest()
     if found != SHA256:
-        raise DataError(f"watch: {path} has SHA-256 {found}, expected {SHA256}: not opened; {REMEDY}")
+        raise DataError(f"watch: {path} has SHA-256 {found}, expected {SHA256}: not opened; {remedy}")
     return content
 
 

@@ -108,7 +108,8 @@ class OrderedGrid(Grid):
         finite = np.isfinite(lengths)
         if not finite.any():
             raise Diverged(f"round {self.round}: no client's update is finite")
-        bad = ~finite | (lengths > TOO_LONG * np.median(lengths[finite]))
+        usual = np.median(lengths[finite])  # 0 where most clients have nothing left to learn
+        bad = ~finite | ((usual > 0) & (lengths > TOO_LONG * usual))
         for reply, length, left_out in zip(replies, lengths, bad, strict=True):
             if left_out:
                 self.rejected[self.office_of[reply.metadata.src_node_id]] += 1

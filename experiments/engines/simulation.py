@@ -11,10 +11,10 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -82,30 +82,22 @@ def _clients(task: str) -> Clients:
     return side.start()
 
 
-class ContextMemory(MutableMapping[int, "Memory"]):
+class ContextMemory:
     """One office's memory in its Flower Context, which the simulation carries from round to round."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
 
-    def __getitem__(self, office: int) -> Memory:
+    def get(self, office: int, default: Memory) -> Memory:
+        """What the office remembers."""
         if MEMORY not in self.context.state:
-            raise KeyError(office)
+            return default
         return {name: array.numpy() for name, array in self.context.state[MEMORY].items()}  # type: ignore[union-attr]
 
     def __setitem__(self, office: int, memory: Memory) -> None:
         from flwr.app import Array, ArrayRecord
 
         self.context.state[MEMORY] = ArrayRecord({name: Array(np.asarray(a)) for name, a in memory.items()})
-
-    def __delitem__(self, office: int) -> None:
-        del self.context.state[MEMORY]
-
-    def __iter__(self) -> Any:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
 
 
 def main(task: str) -> None:

@@ -8,9 +8,9 @@ lives.
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from experiments.spec import RunSpec
     from experiments.training.fused import FusedTrainer
     from experiments.training.local import ReferenceTrainer
+
+
+class Memories(Protocol):
+    """What offices remember between rounds; an engine decides where it is kept (a dict will do)."""
+
+    def get(self, office: int, default: Memory, /) -> Memory: ...
+
+    def __setitem__(self, office: int, memory: Memory, /) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -70,9 +78,7 @@ class Clients:
         self.strategy = side.spec.strategy
         self.trainer = trainer(side)
 
-    def answer(
-        self, messages: Sequence[Message], clients: Sequence[int], memories: MutableMapping[int, Memory]
-    ) -> list[Message]:
+    def answer(self, messages: Sequence[Message], clients: Sequence[int], memories: Memories) -> list[Message]:
         """Replies to one round's messages, in their order; `clients` says whom each message is for."""
         kinds = {message.metadata.message_type for message in messages}
         if kinds == {MessageType.QUERY}:

@@ -50,19 +50,16 @@ class FusedTrainer:
         return [one(job, self.workloads[client], client) for job, client in zip(jobs, clients, strict=True)]
 
     def _whole_round(self, job: Job, work: Workload, client: int) -> Update:
-        """All steps of the round in one compiled call; the strategy's drift is folded into the product."""
+        """All steps of the round in one compiled call."""
         lr, sgd = learning_rate(self.spec, job.round), self.spec.optimizer
         a, b = self.strategy.drift(job.w, job.memory)
-        pull = np.float32(lr * a) * job.w if a else NONE
-        if b is not None:
-            pull = np.float32(-lr) * b.astype(np.float32, copy=False) + (pull if a else np.float32(0))
-        w = job.w.copy()
+        received = job.w.astype(np.float32, copy=False)
+        w = received.copy()
         velocity = np.zeros_like(w) if sgd.momentum else NONE
-        orders = epoch_orders(self.spec, work, self.y, job.round, client)
+        drift = (received if a else NONE, NONE if b is None else b.astype(np.float32, copy=False))
+        rows = (self.widths, self.x, self.y, epoch_orders(self.spec, work, self.y, job.round, client))
         size = batch_size(self.spec, len(work.rows))
-        keep = 1.0 - lr * (sgd.weight_decay + a)
-        rows = (self.widths, self.x, self.y, orders)
-        loss = kernel.train(w, velocity, pull, *rows, size, work.steps, lr, sgd.momentum, keep)
+        loss = kernel.train(w, velocity, *drift, *rows, size, work.steps, lr, sgd.momentum, sgd.weight_decay, a)
         return Update(job, w, len(work.rows), work.steps, loss)
 
     def _step_by_step(self, job: Job, work: Workload, client: int) -> Update:
@@ -70,10 +67,10 @@ class FusedTrainer:
         import torch  # what hooks are written for; no other path here needs it
 
         lr = learning_rate(self.spec, job.round)
-        received = torch.from_numpy(job.w)[None]
+        received = torch.from_numpy(job.w.astype(np.float32, copy=False))[None]
         memory = {name: torch.from_numpy(np.asarray(value, np.float32))[None] for name, value in job.memory.items()}
         a, b = self.strategy.drift(job.w, job.memory)
-        w = torch.from_numpy(job.w.copy())
+        w = received[0].clone()
         velocity, total, seen = None, 0.0, 0
         size = batch_size(self.spec, len(work.rows))
         batches = [
@@ -87,14 +84,15 @@ class FusedTrainer:
             if a:
                 g = g + a * (w - received[0])
             if b is not None:
-                g = g + torch.from_numpy(b)
+                g = g + torch.from_numpy(b.astype(np.float32, copy=False))
             velocity = self.spec.optimizer.step(w, g, velocity, lr)
             total += loss * len(rows)
             seen += len(rows)
         return Update(job, w.numpy(), len(work.rows), work.steps, total / seen)
 
     def _gradient(self, w: NDArray[np.float32], rows: NDArray[np.int64]) -> tuple[float, NDArray[np.float32]]:
-        """Loss and gradient of one batch: a step of rate 1 that keeps nothing of the weights leaves -g."""
-        u = w.copy()
-        loss = kernel.train(u, NONE, NONE, self.widths, self.x, self.y, rows[None], len(rows), 1, 1.0, 0.0, 0.0)
-        return loss, -u
+        """Loss and gradient of one batch: the velocity that one step of rate 1 starts from nothing is -g."""
+        v = np.zeros_like(w)
+        batch = (self.widths, self.x, self.y, rows[None], len(rows))
+        loss = kernel.train(w.copy(), v, NONE, NONE, *batch, 1, 1.0, 0.0, 0.0, 0.0)
+        return loss, -v

@@ -6,11 +6,11 @@ block A (inputs + 1, outputs) of the flat model, and what it reads ends in a col
 
     forward     a_l = h_{l-1} A_l,   h_l = [relu(a_l) 1],   h_0 = [x 1],   p = softmax(a_L)
     backward    d_L = (p - onehot(y)) / batch,   d_{l-1} = (d_l A_l'^T) * (a_{l-1} > 0),   A' = A without the bias row
-    step        A_l = keep A_l - lr h_{l-1}^T d_l + pull
+    step        A_l = A_l - lr (decay A_l + a (A_l - A_l^t) + b_l) - lr h_{l-1}^T d_l
 
-The step is one product that accumulates into the weights, so that no gradient is ever stored. `keep` and `pull` are its
-affine part, weight decay and the strategy's drift a (w - w_t) + b: keep = 1 - lr (decay + a), pull = lr (a w_t - b).
-With momentum the product accumulates into V = -lr (velocity) instead, and w += V.
+The step is one product that accumulates into the weights, so that no gradient is ever stored; weight decay alone is a
+factor of that product, and the strategy's drift a (w - w_t) + b one pass before it. With momentum both go into
+V = -lr (velocity) instead, and w += V.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FAST = {"contract", "nsz", "arcp", "reassoc"}
 _vector, _integers = types.float32[::1], types.int64[::1]
 _rows, _labels = types.Array(types.float32, 2, "C", readonly=True), types.Array(types.int64, 1, "C", readonly=True)
 _i, _f = types.int64, types.float64
-_TRAIN = _f(_vector, _vector, _vector, _integers, _rows, _labels, types.int64[:, ::1], _i, _i, _f, _f, _f)
+_TRAIN = _f(_vector, _vector, _vector, _vector, _integers, _rows, _labels, types.int64[:, ::1], _i, _i, _f, _f, _f, _f)
 _SCORE = types.Tuple((_integers, _f))(_vector, _integers, _rows, _labels, _i)  # type: ignore[no-untyped-call]
 
 
@@ -106,23 +106,28 @@ def softmax_error(d: Any, labels: Any, rows: Any, factor: float) -> float:
 
 
 @njit(cache=True)
-def add(target: Any, vector: Any, factor: float) -> None:
-    """target += factor vector, in place."""
-    scale = np.float32(factor)
-    for i in range(len(target)):
-        target[i] += scale * vector[i]
+def pull(target: Any, w: Any, w_t: Any, b: Any, lr: float, decay: float, a: float) -> None:
+    """target -= lr (decay w + a (w - w_t) + b), in place; w_t and b may be empty where they do not count."""
+    rate, keep, force = np.float32(lr), np.float32(decay), np.float32(a)
+    for i in range(len(w)):
+        drift = keep * w[i]
+        if len(w_t):
+            drift += force * (w[i] - w_t[i])
+        if len(b):
+            drift += b[i]
+        target[i] -= rate * drift
 
 
 @njit(_TRAIN, cache=True, fastmath=FAST)
 def train(
-    w: Any, v: Any, pull: Any, widths: Any, x: Any, y: Any, orders: Any, batch: int, steps: int, lr: float,
-    momentum: float, keep: float,
+    w: Any, v: Any, w_t: Any, b: Any, widths: Any, x: Any, y: Any, orders: Any, batch: int, steps: int, lr: float,
+    momentum: float, decay: float, a: float,
 ) -> float:  # fmt: skip
     """Take `steps` minibatch steps on w (d,) in place; the mean loss of the rows seen, each at the weights of its step.
 
     Args:
         v: V (d,) with momentum, starting at zero; empty without.
-        pull: (d,), or empty for none.
+        w_t, b: of the drift, (d,), or empty for none; `a` is its factor.
         widths: of the input, each hidden layer and the output, (layers + 1,).
         x, y: all rows (n, inputs) and labels (n,).
         orders: (epochs, rows of the client), row numbers in the order of each epoch.
@@ -132,37 +137,37 @@ def train(
     d = [np.empty((batch, widths[level + 1]), np.float32) for level in range(layers)]
     blocks = [block(w, widths, level) for level in range(layers)]
     into = [block(v, widths, level) for level in range(layers)] if len(v) else blocks
-    beta = momentum if len(v) else keep
+    drifts = len(w_t) > 0 or len(b) > 0
+    beta = momentum if len(v) else 1.0 if drifts else 1.0 - lr * decay
     total, seen, epoch, start = 0.0, 0, 0, 0
     for _ in range(steps):
         if start >= orders.shape[1]:
             epoch, start = epoch + 1, 0
         rows = orders[epoch, start : start + batch]
-        b = len(rows)
-        for row in range(b):
+        size = len(rows)
+        for row in range(size):
             source, target = x[rows[row]], h[0][row]
             for column in range(len(source)):
                 target[column] = source[column]
         for level in range(layers - 1):
             width = widths[level + 1]
-            multiply(h[level][:b], blocks[level], h[level + 1][:b, :width], False, False, 1.0, 0.0)
-            rectify(h[level + 1][:b], width)
-        multiply(h[-1][:b], blocks[-1], d[-1][:b], False, False, 1.0, 0.0)
-        total += softmax_error(d[-1][:b], y, rows, -lr / b)
+            multiply(h[level][:size], blocks[level], h[level + 1][:size, :width], False, False, 1.0, 0.0)
+            rectify(h[level + 1][:size], width)
+        multiply(h[-1][:size], blocks[-1], d[-1][:size], False, False, 1.0, 0.0)
+        total += softmax_error(d[-1][:size], y, rows, -lr / size)
         for level in range(layers - 1, 0, -1):
-            multiply(d[level][:b], blocks[level][: widths[level]], d[level - 1][:b], False, True, 1.0, 0.0)
-            mask(d[level - 1][:b], h[level][:b])
+            multiply(d[level][:size], blocks[level][: widths[level]], d[level - 1][:size], False, True, 1.0, 0.0)
+            mask(d[level - 1][:size], h[level][:size])
+        if drifts and not len(v):
+            pull(w, w, w_t, b, lr, decay, a)
         for level in range(layers):
-            multiply(h[level][:b], d[level][:b], into[level], True, False, 1.0, beta)
+            multiply(h[level][:size], d[level][:size], into[level], True, False, 1.0, beta)
         if len(v):
-            if keep != 1.0:
-                add(v, w, keep - 1.0)
-            if len(pull):
-                add(v, pull, 1.0)
-            add(w, v, 1.0)
-        elif len(pull):
-            add(w, pull, 1.0)
-        seen += b
+            if drifts or decay:
+                pull(v, w, w_t, b, lr, decay, a)
+            for i in range(len(w)):
+                w[i] += v[i]
+        seen += size
         start += batch
     return total / seen
 

@@ -53,7 +53,7 @@ class ReferenceTrainer:
     def _train_one(self, job: Job, client: int) -> Update:
         model, work = self.model, self.workloads[client]
         model.load(job.w)
-        received = torch.from_numpy(job.w)
+        received = torch.from_numpy(job.w.astype(np.float32, copy=False))
         memory = {name: torch.from_numpy(np.asarray(value, np.float32))[None] for name, value in job.memory.items()}
         a, b = self.strategy.drift(job.w, job.memory)
         lr = learning_rate(self.spec, job.round)
@@ -70,7 +70,7 @@ class ReferenceTrainer:
             if a:
                 g = g + a * (model.w - received)
             if b is not None:
-                g = g + torch.from_numpy(b)
+                g = g + torch.from_numpy(b.astype(np.float32, copy=False))
             velocity = self.spec.optimizer.step(model.w, g, velocity, lr)
             total += loss.detach() * len(y)
             seen += len(y)

@@ -124,7 +124,7 @@ class CNN1d(Model):
 
 
 def _check_widths(name: str, widths: object) -> None:
-    if not isinstance(widths, tuple) or any(not isinstance(width, int) or width < 1 for width in widths):
+    if not isinstance(widths, tuple) or any(type(width) is not int or width < 1 for width in widths):
         raise UserError(
             f"{name} must be a list of whole numbers of at least 1, e.g. {name}=[128, 64]; found {widths!r}"
         )

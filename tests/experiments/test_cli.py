@@ -98,6 +98,7 @@ def test_run_prints_one_json_object(table: str, tmp_path: Path) -> None:
     assert "already" in again.stderr
 
 
+TRIMMED = "flower(path=flwr.serverapp.strategy.FedTrimmedAvg, beta=0.9)"
 MISTAKES = [
     (["run", "--strategy", "fedprx"], "did you mean 'fedprox'"),
     (["run", "--rounds", "0"], "rounds must be at least 1"),
@@ -108,6 +109,18 @@ MISTAKES = [
     (["run", "--dataset", "watch", "--clients", "40"], "--min-examples"),
     (["run", "--dataset", "watch", "--partition", "by_person", "--clients", "9"], "7 training persons"),
     (["run", "--dataset", "watch", "--partition", "shards(1)"], "shards"),
+    (
+        ["run", "--dataset", "watch", "--strategy", "flower(path=flwr.serverapp.strategy.FedTrimmedAvg, beta=0.9)"],
+        "beta",
+    ),
+    (["run", "--dataset", "watch", "--data", "LICENSE"], "--data names another file"),
+    (["run", "--dataset", "watch", "--rounds", "1", "--save-model", "/proc/no/m.safetensors"], "cannot be written"),
+    (["run", "--local-steps", "5", "--local-epochs", "3"], "set one of them"),
+    (["run", "--model", "mlp(hidden=[true])"], "whole numbers"),
+    (["run", "--test-persons", "Official"], "official or fold"),
+    (["sweep", "smoke", "--set", "seed=[1"], "expected a value or a list"),
+    (["sweep", "smoke", "--set", "data_hash=x"], "data_hash is not an option"),
+    (["sweep", "smoke", "--set", "partition=by_person", "--set", "min_examples=500"], "--min-examples"),
     (["sweep", "nogrid"], "no grid 'nogrid'"),
     (["sweep", "smoke", "--workers", "0"], "--workers must be at least 1"),
     (["sweep", "smoke", "--set", "rounds"], "expected key=value"),

@@ -114,7 +114,7 @@ def test_options_read_back(changed: dict[str, Any]) -> None:
         ({"validation": 1}, "validation must be below 1"),
         ({"validation": -0.1}, "validation"),
         ({"validation": "fold(5, of=5)"}, "0 to 4"),
-        ({"test_persons": "some"}, "unknown choice of test persons 'some'"),
+        ({"test_persons": "some"}, "test_persons must be official or fold"),
         ({"reject_nonfinite": "maybe"}, "true or false"),
         ({"partition": "dirichlet(alpha=0)"}, "alpha"),
         ({"partition": "dirichlet"}, "option 'alpha' is missing"),

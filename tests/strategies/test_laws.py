@@ -113,6 +113,10 @@ def test_float64_stays_float64(text: str) -> None:
         ("flower(path=flwr.serverapp.strategy.FedAvg, betta=1)", "has no argument 'betta'"),
         ("flower(path=flwr.serverapp.strategy.QFedAvg)", "needs the argument 'client_learning_rate'"),
         ("flower(path=nothing)", "cannot import 'nothing'"),
+        ("flower(path=flwr.serverapp.strategy.FedAvg, fraction_train=0.5)", "set --fraction instead"),
+        ("fedprox(mu=1e999)", "numbers are finite"),
+        ("fedprox(mu=1" + 350 * "0" + ")", "fedprox: int too large to convert to float"),
+        ("centralised(weighting=uniform)", "no option 'weighting'"),
     ],
 )
 def test_mistakes_are_told(text: str, told: str) -> None:

@@ -5,11 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from experiments.run import run
+from tests.experiments.problems import problem
 from tests.strategies.least_squares import federate
 
 
 def test_fedprox_without_mu_is_fedavg_bit_for_bit() -> None:
     assert np.array_equal(federate("fedprox(mu=0)")[0], federate("fedavg")[0])
+
+
+@pytest.mark.parametrize("trainer", ["auto", "reference"])
+@pytest.mark.parametrize("optimizer", ["sgd", "sgd(momentum=0.9)"])
+def test_one_local_step_of_fedprox_is_fedavg_bit_for_bit(trainer: str, optimizer: str) -> None:
+    options = {"local_steps": 1, "trainer": trainer, "optimizer": optimizer}
+    prox, avg = (run(*problem(strategy=text, **options)) for text in ("fedprox(mu=1)", "fedavg"))
+    assert (prox.rounds, prox.final) == (avg.rounds, avg.final)
 
 
 def test_fedprox_pulls_towards_the_received_model() -> None:
