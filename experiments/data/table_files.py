@@ -164,7 +164,7 @@ def _check_finite(path: Path, x: NDArray[np.floating], names: Sequence[str]) -> 
     bad = np.argwhere(~(np.abs(x) <= np.finfo(np.float32).max))  # also what would overflow as float32
     if len(bad):
         row, *place = (int(i) for i in bad[0])
-        name = names[place[0]] if names else f"x[{', '.join(map(str, (row, *place)))}] (counted from 0)"
+        name = names[place[0]] if names else f"x[{', '.join(map(str, (row, *place)))}]"
         raise _bad_value(path, name, row + 1, float(x[tuple(bad[0])]), FINITE)
 
 
@@ -196,7 +196,7 @@ def _read_npz(path: Path, roles: Roles) -> Columns:
         if name not in held:
             raise _missing(path, name, present)
     x = held.pop("x")
-    if x.dtype.kind not in "iuf" or x.ndim not in (2, 3) or 0 in x.shape:
+    if x.dtype.kind not in "iuf" or x.ndim not in (2, 3) or 0 in x.shape[1:]:
         raise DataError(
             f"{path}: x has type {x.dtype} and shape {x.shape}, expected numbers of shape (n, d), "
             "(n, 128, 6) or (n, 128, 9)"

@@ -197,9 +197,9 @@ def test_a_frames_index_is_no_feature(tmp_path: Path) -> None:
 
 
 def test_a_missing_column_is_named_with_those_there(write: Writer) -> None:
-    with pytest.raises(DataError, match=r"no column 'person'; it has speed, label, steps; name yours as in table\("):
+    with pytest.raises(DataError, match=r"no column 'person'; it has 'speed', 'label', 'steps'; name yours as in table\("):
         table(write(frame().drop(columns="person")))
-    with pytest.raises(DataError, match="no column 'activity'; it has speed, label, steps, person"):
+    with pytest.raises(DataError, match="no column 'activity'; it has 'speed', 'label', 'steps', 'person'"):
         table(write(frame()), label="activity")
     with pytest.raises(DataError, match=r"no column 'fold', which table\(split=fold\) names"):
         table(write(frame()), split="fold")
@@ -336,7 +336,7 @@ def test_a_faulty_npz(tmp_path: Path, changes: dict[str, Any], message: str) -> 
 def test_an_npz_without_a_key(tmp_path: Path) -> None:
     arrays = recorded(9)
     del arrays["label"]
-    with pytest.raises(DataError, match="no column 'label'; it has x, person"):
+    with pytest.raises(DataError, match="no column 'label'; it has 'x', 'person'"):
         table(write_npz(tmp_path, **arrays))
 
 
