@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.run import deal_rows, run, sides
+from experiments.data import load
+from experiments.engines import inprocess
+from experiments.run import deal_rows, prepare, resolved, run, sides
 from experiments.seeds import Purpose, stream
 from experiments.spec import STRATEGIES, RunSpec
 from experiments.training.clients import trainer
@@ -188,3 +190,31 @@ def test_hooks_see_memory_and_received_model() -> None:
         side = replace(clients, spec=replace(clients.spec, trainer=kind))
         trainer(side).train([Job(w, 1, {"last": w})], [0])
     assert set(seen) == {(1, len(w)) * 4}
+
+
+def last_five(spec: RunSpec, data: Any, jitter: int | None = None) -> float:
+    """The score of a run; with first weights each moved by one ulp, up or down, if `jitter` seeds it."""
+    server, clients = sides(spec, data, deal_rows(spec, data))
+    if jitter is not None:
+        towards = np.random.default_rng(jitter).choice([-np.inf, np.inf], len(server.first)).astype(np.float32)
+        server = replace(server, first=np.nextafter(server.first, towards))
+    rounds = inprocess.run(server, clients, len(clients.workloads)).rounds
+    return float(np.mean([row["test_accuracy"] for row in rounds[-5:]]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["fedavg", "fedprox(mu=0.1)", "local", "centralised"])
+@pytest.mark.parametrize("optimizer", ["sgd", "sgd(momentum=0.9)"])
+def test_the_fast_path_is_within_the_jitter_of_one_ulp(strategy: str, optimizer: str) -> None:
+    """Twenty rounds on real data and unequal offices: the kernels part no more than one ulp of the first weights does.
+
+    The jitter is what six re-runs of the plain loop scatter by; the bound is its largest deviation, twice, and never
+    under two test windows of 916.
+    """
+    data = prepare(load("watch"), "official")
+    options = {"strategy": strategy, "optimizer": optimizer, "partition": "sizes([.55, .25, .15, .05])", "rounds": 20}
+    fast = resolved(RunSpec.from_options({**options, "dataset": "watch"}), data)
+    plain = replace(fast, trainer="reference")
+    reference = last_five(plain, data)
+    jitter = max(abs(last_five(plain, data, seed) - reference) for seed in range(6))
+    assert abs(last_five(fast, data) - reference) <= max(2 * jitter, 2 / 916)
