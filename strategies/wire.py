@@ -68,6 +68,11 @@ def config_of(content: RecordDict) -> ConfigRecord:
     return next(record for record in content.values() if isinstance(record, ConfigRecord))
 
 
+def metrics_of(content: RecordDict) -> MetricRecord:
+    """The first metrics of a reply."""
+    return next(record for record in content.values() if isinstance(record, MetricRecord))
+
+
 def decode(content: RecordDict) -> None:
     """Decode a message's arrays in place, once for all who share them."""
     for record in content.values():

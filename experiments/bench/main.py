@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,6 +53,8 @@ def measure(
 ) -> str:  # fmt: skip
     """As `bench`, on this data and these models."""
     torch.set_num_threads(1)
+    # Ray lowers the priority of its workers; on a machine with other work that would measure the other work.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     progress(f"data: {data.about.title}")
     features, classes = data.train.x.shape[1], len(data.about.classes)
     x, y = data.train.x, data.train.y
@@ -65,14 +68,14 @@ def measure(
     measure_generic(figures, repeats)
     column = None
     if quick:
-        figures.notes.append("the sweep, Flower's simulation, fluke and pfl (--quick)")
+        figures.notes.append("not measured: the sweep, Flower's simulation, fluke and pfl (--quick)")
     else:
         workers = sorted({1, 2, report.cores()})
         measure_sweeps(few, data, figures, SWEEP_RUNS, workers)
         column = f"{workers[-1]} workers"
         measure_frameworks([few, many, *large], figures, peers)
         if not peers:
-            figures.notes.append("fluke and pfl (give --peers)")
+            figures.notes.append("not measured: fluke and pfl (give --peers)")
     held = targets(figures, few, many, large[-1], column)
     text = report.markdown(figures, held, report.conditions(data.about.title, repeats, figures.versions))
     out.mkdir(parents=True, exist_ok=True)

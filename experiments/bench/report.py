@@ -57,7 +57,7 @@ def markdown(figures: Figures, targets: Sequence[Target], lines: Sequence[str]) 
     for section in dict.fromkeys(cell.section for cell in figures.cells):
         parts += [f"## {section}", pivot(figures, section)]
     if figures.notes:
-        parts += ["## Not measured", "\n".join(f"- {note}" for note in figures.notes)]
+        parts += ["## Remarks", "\n".join(f"- {note}" for note in figures.notes)]
     return "\n\n".join(parts) + "\n"
 
 

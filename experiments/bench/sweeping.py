@@ -1,7 +1,7 @@
 """A sweep of short runs in a process of its own: runs a minute, what workers do besides runs, and their memory.
 
 Run as a script it is that process: it reads specs and data from a pickle, sweeps into a temporary store and leaves one
-line a run (when it arrived, how long it took, how many rounds) beside the pickle.
+line a run (when it arrived, how long it took, how much of a core, how many rounds) beside the pickle.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ from results.store import Store
 
 ROOT = Path(__file__).parents[2]
 SECTION = "A sweep"
+BUSY = 0.9  # a smaller share of a core than this means that the machine had other work
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """A finished run: seconds after the sweep's start, its own seconds, its rounds."""
+    """A finished run: seconds after the sweep's start, its own seconds, those it had a core for, its rounds."""
 
     at: float
     wall: float
+    cpu: float
     rounds: int
 
 
@@ -80,6 +82,17 @@ class Swept:
         span, runs = self.settled
         return max(0.0, (self.workers * span - sum(run.wall for run in runs)) / len(runs))
 
+    @property
+    def share_of_a_core(self) -> float:
+        """How much of a core the runs got; little less than 1 unless the machine had other work."""
+        _, runs = self.settled
+        return sum(run.cpu for run in runs) / sum(run.wall for run in runs)
+
+    def cpu(self, rounds: int) -> float:
+        """Core seconds of a run of so many rounds, whatever else the machine did."""
+        _, runs = self.settled
+        return mean(run.cpu for run in runs if run.rounds == rounds)
+
     def a_run(self, rounds: int) -> float:
         """All of a worker's seconds for a run of so many rounds."""
         _, runs = self.settled
@@ -102,9 +115,16 @@ def measure_sweeps(work: Work, data: RunData, figures: Figures, runs: int, worke
         figures.add(SECTION, "between two runs of a worker", column, 1e3 * done.between_runs, "ms")
         for rounds in (SHORT, ROUNDS):
             figures.add(SECTION, f"a worker's time for {rounds} rounds", column, 1e3 * done.a_run(rounds), "ms")
+            figures.add(SECTION, f"core time of {rounds} rounds", column, 1e3 * done.cpu(rounds), "ms")
+        figures.add(SECTION, "a core's share that runs got", column, 100 * done.share_of_a_core, "%")
         figures.add(SECTION, f"runs of {SHORT} rounds an hour", column, 3600 * count / done.a_run(SHORT))
         if done.peak_mb is not None:
             figures.add(SECTION, "largest worker's memory", column, done.peak_mb, "MB")
+        if done.share_of_a_core < BUSY:
+            figures.notes.append(
+                f"the machine had other work during the sweep on {column}: runs got {done.share_of_a_core:.0%} of a "
+                "core, and seconds there are too long by as much"
+            )
     for done in swept[1:]:
         figures.add(SECTION, "speed-up", f"{done.workers} workers", done.a_minute / swept[0].a_minute)
 
@@ -197,13 +217,13 @@ class Arrivals(Store):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.started, self.lines = perf_counter(), list[tuple[float, float, int]]()
+        self.started, self.lines = perf_counter(), list[tuple[float, float, float, int]]()
 
     def put(self, record: RunRecord) -> Path:
-        wall = record.cost.wall_s
-        if record.status != "ok" or wall is None:
+        wall, cpu = record.cost.wall_s, record.cost.cpu_s
+        if record.status != "ok" or wall is None or cpu is None:
             raise RuntimeError(f"a run of the bench is {record.status}: {record.error}")
-        self.lines.append((perf_counter() - self.started, wall, len(record.rounds)))
+        self.lines.append((perf_counter() - self.started, wall, cpu, len(record.rounds)))
         return super().put(record)
 
 

@@ -71,8 +71,16 @@ def _of_sweeps(figures: Figures, few: Work, column: str | None) -> list[Target]:
     def seen(row: str) -> float | None:
         return figures.look(SWEEP, row, column) if column else None
 
-    of_a_run = _over(seen(f"a worker's time for {ROUNDS} rounds"), figures.look("A run of", "products alone", few.name))
-    found = [Target(f"a run of {ROUNDS} rounds in a sweep, over its products alone", of_a_run, 1.7, 1.4)]
+    floor = figures.look("A run of", "products alone", few.name)
+    found = [
+        Target(
+            f"a run of {ROUNDS} rounds in a sweep, over its products alone",
+            _over(seen(f"a worker's time for {ROUNDS} rounds"), floor),
+            1.7,
+            1.4,
+        ),
+        Target("the same by core time", _over(seen(f"core time of {ROUNDS} rounds"), floor), 1.7, 1.4),
+    ]
     cores = int(column.split()[0]) if column else CORES
     hourly = _over(seen(f"runs of {SHORT} rounds an hour"), cores / CORES)
     for name, reach, stretch in ((FLOWER, 28, 40), *((peer.name, 7, 9) for peer in PEERS)):

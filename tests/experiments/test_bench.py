@@ -144,12 +144,15 @@ def test_contestants_take_turns() -> None:
 
 
 def test_a_sweep_is_judged_once_its_workers_are_warm() -> None:
-    arrivals = [Arrival(10, 9, 20), Arrival(10, 9, 25), *(Arrival(10 + k, 1.9, 20) for k in (2, 2, 4, 4))]
+    warm = [Arrival(10 + k, 1.9, 0.95, 20) for k in (2, 2, 4, 4)]
+    arrivals = [Arrival(10, 9, 9, 20), Arrival(10, 9, 9, 25), *warm]
     swept = Swept(2, 20.0, None, arrivals)
     assert swept.a_minute == pytest.approx(60)
     assert swept.share_inside == pytest.approx(0.95)
     assert swept.between_runs == pytest.approx(0.1)
     assert swept.a_run(20) == pytest.approx(2.0)
+    assert swept.cpu(20) == pytest.approx(0.95)
+    assert swept.share_of_a_core == pytest.approx(0.5)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here")

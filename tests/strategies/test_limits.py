@@ -44,3 +44,12 @@ def test_flowers_trimmed_mean_with_default_beta_cuts_nobody_of_three() -> None:
     """Flower 1.41: a fraction of 0.2 of three (or four) clients is no client, so its default is a plain mean."""
     trimmed, _ = federate("flower(path=flwr.serverapp.strategy.FedTrimmedAvg)")
     np.testing.assert_allclose(trimmed, federate("fedavg(weighting=uniform)")[0], rtol=1e-6)
+
+
+def test_our_weighted_mean_has_the_bits_of_flowers() -> None:
+    skewed = {"partition": "sizes([.55, .25, .15, .05])", "rounds": 4}
+    ours, flowers = (
+        run(*problem(strategy=text, **skewed)) for text in ("fedavg", "flower(path=flwr.serverapp.strategy.FedAvg)")
+    )
+    assert [row.test_loss for row in ours.rounds] == [row.test_loss for row in flowers.rounds]
+    assert [row.train_loss for row in ours.rounds] == pytest.approx([row.train_loss for row in flowers.rounds])
