@@ -26,9 +26,9 @@ LIBRARIES = ("numpy", "torch", "flwr", "ray", "scipy", "pandas")
 
 
 @cache
-def sources_hash(modules: frozenset[str]) -> str:
-    """Hash (16 hex digits) of the modules and of every module of our rooms that they import."""
-    digest = hashlib.sha256()
+def sources_hash(modules: frozenset[str], tables: tuple[tuple[str, str], ...] = ()) -> str:
+    """Hash (16 hex digits) of the modules, of every module of our rooms that they import, and of tables they read."""
+    digest = hashlib.sha256(repr(tables).encode() if tables else b"")
     for name in sorted(closure(modules)):
         digest.update(f"{name} {_code(_path(name))}\n".encode())
     return digest.hexdigest()[:16]

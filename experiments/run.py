@@ -27,7 +27,7 @@ from experiments.federation import Outcome, ServerSide
 from experiments.notation import canonical
 from experiments.seeds import Purpose, stream
 from experiments.spec import DEFAULT_CLIENTS, RunSpec
-from experiments.training.clients import ClientSide
+from experiments.training.clients import ClientSide, measured
 from experiments.training.evaluation import Evaluation, Rows
 from experiments.training.schedule import steps_a_round
 from partitions import Deal, Fold, Pool, deal
@@ -245,7 +245,7 @@ def sources(spec: RunSpec, engine: str) -> str:
     """Hash of the code that a run of this spec goes through."""
     own = [spec.partition, spec.dataset, *_nested(spec.strategy)]
     modules = {"experiments.run", f"experiments.engines.{engine}", *(type(part).__module__ for part in own)}
-    return provenance.sources_hash(frozenset(modules))
+    return provenance.sources_hash(frozenset(modules), tuple(measured().items()))
 
 
 def _nested(strategy: Strategy) -> list[Strategy]:

@@ -10,6 +10,7 @@ times the median, is left out before a strategy sees it.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from time import perf_counter, sleep
 
@@ -147,7 +148,10 @@ def update_length(sent: RecordDict, received: RecordDict) -> float:
     """L2 norm of a client's update: what came back minus what was sent (not finite where anything in it is not)."""
     with np.errstate(over="ignore", invalid="ignore"):
         update = unpack(arrays_of(received)) - unpack(arrays_of(sent))
-    nrm2 = snrm2 if update.dtype == np.float32 else dnrm2  # BLAS scales: no square overflows
+        square = float(np.dot(update, update))
+    if math.isfinite(square):
+        return math.sqrt(square)
+    nrm2 = snrm2 if update.dtype == np.float32 else dnrm2  # a square overflowed, or a value is not finite: BLAS tells
     return float(nrm2(update))
 
 

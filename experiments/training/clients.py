@@ -8,8 +8,11 @@ lives.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
     from experiments.spec import RunSpec
     from experiments.training.fused import FusedTrainer
     from experiments.training.local import ReferenceTrainer
+
+
+TABLE = Path(__file__).parents[2] / "results" / "bench" / "trainers.csv"
 
 
 class Memories(Protocol):
@@ -55,14 +61,22 @@ class ClientSide:
         return Clients(self)
 
 
+@cache
+def measured() -> Mapping[str, str]:
+    """The fastest trainer of each model, by the committed table that `bench` writes; never timed in a run."""
+    with TABLE.open(newline="", encoding="utf-8") as file:
+        return {row["model"]: row["trainer"] for row in csv.DictReader(file)}
+
+
 def trainer(side: ClientSide) -> FusedTrainer | ReferenceTrainer:
-    """The fast kernel where there is one for the model and the loss, else (or if asked for) the plain loop.
+    """The compiled kernel where it is the fastest and does the loss, else (or if asked for) the plain loop.
 
     Each imports what it stands on, numba or PyTorch, when it is chosen: a worker of a sweep needs one of them.
     """
     spec, shape = side.spec, side.x.shape[1:]
     widths = spec.model.widths(shape, side.classes)
-    if spec.trainer == "auto" and widths is not None and isinstance(spec.loss, CrossEntropy):
+    fused = spec.trainer == "auto" and measured().get(spec.model.notation) == "fused"
+    if fused and widths is not None and isinstance(spec.loss, CrossEntropy):
         from experiments.training.fused import FusedTrainer
 
         return FusedTrainer(spec, widths, side.x, side.y, side.workloads)

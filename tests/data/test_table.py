@@ -197,7 +197,9 @@ def test_a_frames_index_is_no_feature(tmp_path: Path) -> None:
 
 
 def test_a_missing_column_is_named_with_those_there(write: Writer) -> None:
-    with pytest.raises(DataError, match=r"no column 'person'; it has 'speed', 'label', 'steps'; name yours as in table\("):
+    with pytest.raises(
+        DataError, match=r"no column 'person'; it has 'speed', 'label', 'steps'; name yours as in table\("
+    ):
         table(write(frame().drop(columns="person")))
     with pytest.raises(DataError, match="no column 'activity'; it has 'speed', 'label', 'steps', 'person'"):
         table(write(frame()), label="activity")

@@ -88,7 +88,9 @@ def test_another_content_is_never_unpickled(tmp_path: Path) -> None:
     content = bytearray(watch.locate().read_bytes())
     content[-1] ^= 1
     trap.write_bytes(content)
-    with pytest.raises(DataError, match=r"has SHA-256 [0-9a-f]{64}, expected eb122f23.*--data names another file") as raised:
+    with pytest.raises(
+        DataError, match=r"has SHA-256 [0-9a-f]{64}, expected eb122f23.*--data names another file"
+    ) as raised:
         load("watch", path=trap)
     assert str(trap) in str(raised.value)
 
