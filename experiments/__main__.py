@@ -85,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="tables and figures", description="Tables and figures of stored runs.")
     report.add_argument("grid", nargs="?", help="only the runs of this grid (default: every stored run)")
-    report.add_argument("--out", type=Path, help="folder to write into (default: RESULTS/report)")
+    report.add_argument("--out", type=Path, help="folder to write into (default: RESULTS/report[/GRID])")
     report.add_argument(
         "--only", action="append", default=[], metavar="KEY=VALUE", help="keep only this value of an axis"
     )

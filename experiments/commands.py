@@ -12,7 +12,7 @@ from experiments.engines import engine as check_engine
 from experiments.errors import UserError
 from experiments.grid import Grid, load_grid
 from experiments.plan import Loaded, Plan, check, data_key, estimate, load_data, plan
-from experiments.run import LAST_ROUNDS, attempt, save
+from experiments.run import LAST_ROUNDS, attempt, save, sources
 from experiments.spec import RunSpec
 from experiments.sweep import Summary
 from experiments.sweep import sweep as sweep_all
@@ -34,7 +34,9 @@ def run(options: argparse.Namespace) -> int:
     anew = options.no_store or options.save_model
     if not anew and store.status(Key(spec.run_id, options.engine)) in ("ok", "diverged"):
         record = store.get(spec.run_id, options.engine)
-        _say(f"run {spec.run_id} is in {options.results} already; --no-store runs it again")
+        other = record.environment.sources_hash != sources(spec, options.engine)
+        by = ", made by other code" if other else ""
+        _say(f"run {spec.run_id} is in {options.results} already{by}; --no-store runs it again")
     if record is None:
         check(loaded)
         if options.save_model:
@@ -74,7 +76,9 @@ def describe(record: RunRecord) -> str:
     final = record.final
     if final is not None:
         last = min(LAST_ROUNDS, len(record.rounds))
-        lines.append(f"score {percent(final.score)} (mean test accuracy of the last {last} rounds)")
+        lines.append(
+            f"score {percent(final.score)} (mean test accuracy of the last {'round' if last == 1 else f'{last} rounds'})"
+        )
         lines.append(f"final model: accuracy {percent(final.test_accuracy)}, macro F1 {percent(final.test_macro_f1)}")
         lines.append(
             f"offices on their validation rows: mean {percent(final.mean_office_accuracy)}, "
@@ -143,11 +147,12 @@ def conclusion(todo: Plan, summary: Summary) -> str:
 def report(options: argparse.Namespace) -> int:
     """Tables and figures of a grid's runs, or of all."""
     store = Store(options.results)
-    out = options.out or options.results / "report"
     if options.grid is None:
+        out = options.out or options.results / "report"
         _write_report(store, out, None, "All runs", 0)
         return 0
     grid, loaded = _load_grid(options)
+    out = options.out or options.results / "report" / grid.name
     stale = len(plan(loaded.specs, store, options.engine).stale)
     _write_report(store, out, [(spec.run_id, options.engine) for spec in loaded.specs], grid.title, stale)
     return 0

@@ -12,6 +12,7 @@ from time import perf_counter
 import numpy as np
 
 from experiments.data import SOURCES, load, load_default
+from experiments.engines import flower
 from experiments.run import RunData, deal_rows, prepare, resolved, sources
 from experiments.seeds import Purpose, stream
 from experiments.spec import RunSpec
@@ -78,6 +79,7 @@ def check(loaded: Loaded, specs: Iterable[RunSpec] | None = None) -> None:
     Raises:
         PartitionError, StrategyError, UserError: as a run would.
     """
+    flower.quiet()
     deals: dict[tuple[object, ...], Deal] = {}
     seen = set()
     for spec in loaded.specs if specs is None else specs:

@@ -142,18 +142,24 @@ class RunSpec:
     local_steps: int | None = option(None, _optional(_whole(1)), "minibatch steps in a round, instead of epochs")
     batch_size: int | str = option(32, _batch_size, "rows of a minibatch, or full")
     client_lr: float = option(0.05, _number(0, 1e6, open_low=True), "learning rate of the offices")
-    lr_schedule: str = option("constant", _one_of("constant", "linear", "cosine"), "learning rate over rounds")
+    lr_schedule: str = option(
+        "constant", _one_of("constant", "linear", "cosine"), "learning rate over rounds: constant, linear or cosine"
+    )
     optimizer: Any = option("sgd", _built(OPTIMIZERS, "optimizer"), "sgd(momentum=0, weight_decay=0)")
-    loss: Any = option("cross_entropy", _built(LOSSES, "loss"), "what local training minimises")
+    loss: Any = option("cross_entropy", _built(LOSSES, "loss"), "what local training minimises: cross_entropy")
     model: Any = option("mlp", _built(MODELS, "model"), "mlp(hidden=[128, 64]) or cnn1d(channels=[32, 64])")
     validation: Any = option(0.2, _validation, "validation persons: 0, a share, or fold(i, of=5)")
     standardise: str = option(
-        "auto", _one_of("auto", "none", "pooled"), "features by pooled statistics of the training rows"
+        "auto", _one_of("auto", "none", "pooled"), "auto, none, or pooled (by statistics of all training rows)"
     )
     min_examples: int = option(64, _whole(1), "training rows every office has at least")
-    row_order: str = option("shuffled", _one_of("shuffled", "file", "label"), "order of an office's rows in an epoch")
+    row_order: str = option(
+        "shuffled", _one_of("shuffled", "file", "label"), "an office's rows in an epoch: shuffled, file or label"
+    )
     reject_nonfinite: bool = option(True, _truth, "leave out updates that are not finite or absurdly long")
-    trainer: str = option("auto", _one_of("auto", "reference"), "kernel of local training")
+    trainer: str = option(
+        "auto", _one_of("auto", "reference"), "local training: auto (compiled where it can be) or reference"
+    )
     seed: int = option(0, _whole(0), "varies partition, validation persons, first weights and order")
     data_hash: str = option("", lambda name, value: str(value), "content of the data (set when it is loaded)")
 

@@ -181,12 +181,12 @@ def unevenness_table(study: Study, stale: int = 0) -> Table | None:
 
 
 def costs_table(study: Study, stale: int = 0) -> Table:
-    """Seconds and bytes of a run, mean over seeds, every engine apart. Differs by machine and by day."""
+    """Seconds and bytes of a run, median over seeds, every engine apart. Differs by machine and by day."""
     runs = study.frames.runs[study.frames.runs["status"] == "ok"]
     by = [*study.row, "engine", *(["trainer"] if runs["trainer"].nunique() > 1 else [])]
     seconds = [name for name in runs.columns if name.endswith("_s") and (runs[name] > 0).any()]
     groups = runs.groupby(by, observed=True, sort=True)
-    found = groups[[*seconds, "bytes_up", "bytes_down"]].mean()
+    found = groups[[*seconds, "bytes_up", "bytes_down"]].median()
     found.insert(0, "runs", groups.size())
     found = found.reset_index()
     shown = found[by].astype(str).assign(Runs=found["runs"].astype(str))
@@ -198,7 +198,8 @@ def costs_table(study: Study, stale: int = 0) -> Table:
     pairs = set(zip(runs["machine"], runs["cpu_path"], strict=True))
     machines = "; ".join(sorted(f"{machine}, {path}" for machine, path in pairs))
     caption = (
-        "Mean over seeds of a whole run; bytes are totals over the offices. Times are measured: they differ by day.",
+        "Median over seeds of a whole run (a worker's first run also loads and compiles); bytes are totals over the "
+        "offices. Times are measured: they differ by day.",
         f"Machine: {machines or 'none'}.",
         captions.provenance(study, stale),
     )

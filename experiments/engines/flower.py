@@ -15,6 +15,8 @@ def quiet() -> None:
     """No telemetry, no progress log: a sweep makes thousands of rounds."""
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+    import flwr.supercore.logger  # noqa: F401  importing it sets the level
+
     logging.getLogger("flwr").setLevel(logging.ERROR)
 
 
