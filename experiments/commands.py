@@ -76,9 +76,8 @@ def describe(record: RunRecord) -> str:
     final = record.final
     if final is not None:
         last = min(LAST_ROUNDS, len(record.rounds))
-        lines.append(
-            f"score {percent(final.score)} (mean test accuracy of the last {'round' if last == 1 else f'{last} rounds'})"
-        )
+        rounds = "round" if last == 1 else f"{last} rounds"
+        lines.append(f"score {percent(final.score)} (mean test accuracy of the last {rounds})")
         lines.append(f"final model: accuracy {percent(final.test_accuracy)}, macro F1 {percent(final.test_macro_f1)}")
         lines.append(
             f"offices on their validation rows: mean {percent(final.mean_office_accuracy)}, "
