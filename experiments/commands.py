@@ -122,9 +122,9 @@ def sweep(options: argparse.Namespace) -> int:
 
 def outlook(grid: Grid, loaded: Loaded, todo: Plan) -> str:
     """What a sweep would do."""
-    lines = [
-        f"{grid.title} ({grid.name}): {len(loaded.specs)} runs, {len(todo.done)} in the store, {len(todo.todo)} to make"
-    ]
+    titles = ", ".join(sorted({data.about.title for data in loaded.data.values()}))
+    counts = f"{len(loaded.specs)} runs, {len(todo.done)} in the store, {len(todo.todo)} to make"
+    lines = [f"{grid.title} ({grid.name}) on {titles}: {counts}"]
     missing = Counter((str(spec.options()["partition"]), str(spec.options()["strategy"])) for spec in todo.todo)
     lines += [f"  {number:4} x {strategy} on {partition}" for (partition, strategy), number in missing.items()]
     if todo.stale:

@@ -151,7 +151,7 @@ def test_diverged_and_failed_runs_stop_nothing_and_are_told(tmp_path: Path) -> N
 def test_dry_run_prints_the_plan_and_runs_nothing(grid: str, tmp_path: Path) -> None:
     done = sweep(grid, tmp_path, "--dry-run")
     assert done.returncode == 0
-    assert "8 runs, 0 in the store, 8 to make" in done.stdout
+    assert "on Watch: 8 runs, 0 in the store, 8 to make" in done.stdout
     assert "2 x local on dirichlet_even(alpha=0.3)" in done.stdout
     assert "seconds of one core's work" in done.stdout
     assert stored(tmp_path) == 0
