@@ -8,14 +8,12 @@ Data, AISTATS 2017, Algorithm 1:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
-import numpy as np
 from flwr.app import ArrayRecord, Message, MetricRecord
 from flwr.serverapp.strategy import FedAvg as FlowerFedAvg
-from numpy.typing import NDArray
 
 from strategies.base import Federation, Strategy, Weighting, check_choice
 from strategies.wire import arrays_of, metrics_of, pack, unpack
@@ -66,18 +64,10 @@ class FedAvgServer(FlowerFedAvg):
         counts = [float(str(metric[self.weighted_by_key])) for metric in metrics]
         shares = [count / sum(counts) for count in counts]
         losses = [float(str(metric["train_loss"])) for metric in metrics]
+        from strategies.maths.vectors import weighted_mean  # compiled: what only lists strategies does without
+
         mean = weighted_mean([unpack(arrays_of(content)) for content in contents], shares)
         return pack(mean), MetricRecord({"train_loss": sum(p * loss for p, loss in zip(shares, losses, strict=True))})
-
-
-def weighted_mean(vectors: Sequence[NDArray[Any]], shares: Sequence[float]) -> NDArray[Any]:
-    """sum_k p_k w_k for vectors (d,) and shares p (K,), in the vectors' precision."""
-    mean = vectors[0] * shares[0]
-    term = np.empty_like(mean)
-    for vector, share in zip(vectors[1:], shares[1:], strict=True):
-        np.multiply(vector, share, out=term)
-        mean += term
-    return mean
 
 
 def everyone(federation: Federation) -> dict[str, Any]:
