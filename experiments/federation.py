@@ -1,28 +1,30 @@
 """The server side of a run: Flower's own round loop over our Grid, and what comes of it.
 
 `ServerSide` pickles and is called with the Grid that an engine offers. The loop is `Strategy.start` of Flower:
-configure, send, aggregate, evaluate, for every round.
+configure, send, aggregate, evaluate, for every round. A run may be stopped after any round and go on from its
+`Checkpoint`, with the bits of a run that was never stopped.
 """
 
 from __future__ import annotations
 
+import copy
 import random
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from experiments.engines.grid import Diverged, OrderedGrid, who_is_who
 from experiments.seeds import Purpose, stream
 from experiments.training.evaluation import Evaluation, Evaluator, Rows
-from strategies import Federation
+from strategies import Federation, Memory
 from strategies.wire import pack, unpack
 
 if TYPE_CHECKING:
     from flwr.app import ArrayRecord
-    from flwr.serverapp import Grid
     from flwr.serverapp.strategy import Strategy as FlowerStrategy
 
     from experiments.spec import RunSpec
@@ -50,6 +52,38 @@ class Outcome:
     rejected: list[int] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
+    def add(self, grid: OrderedGrid) -> None:
+        """What a Grid counted since it was made."""
+        for name in ("bytes_up", "bytes_down", "rejected"):
+            counted = getattr(grid, name)
+            before = getattr(self, name) or [0] * len(counted)
+            setattr(self, name, [old + new for old, new in zip(before, counted, strict=True)])
+        self.seconds["train_s"] += grid.train_s
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A federation between two rounds: all that its later rounds depend on. It pickles.
+
+    Attributes:
+        outcome: up to here.
+        arrays: the model, or models, as the server would send them next.
+        server: attributes of the Flower strategy.
+        memories: what offices remember, by client.
+        generators: states of Python's and NumPy's global generators, for strategies that draw from them.
+    """
+
+    outcome: Outcome
+    arrays: NDArray[Any]
+    server: dict[str, Any]
+    memories: dict[int, Memory]
+    generators: tuple[Any, Any] | None
+
+    @property
+    def round(self) -> int:
+        """Rounds done."""
+        return len(self.outcome.rounds)
+
 
 @dataclass(frozen=True)
 class ServerSide:
@@ -74,45 +108,76 @@ class ServerSide:
 
     def __call__(self, inner: Grid) -> Outcome:
         """Run all rounds."""
+        return self.advance(inner, None, self.spec.rounds)[0]
+
+    def advance(self, inner: Grid, start: Checkpoint | None, until: int) -> tuple[Outcome, Checkpoint | None]:
+        """Run from a checkpoint, or from the first weights, to the end of round `until`.
+
+        Returns:
+            the outcome, that of earlier rounds included, and a checkpoint without the offices' memories, which are
+            the engine's; None where the run diverged.
+        """
         spec = self.spec
         cohort = max(1, round(spec.fraction * self.clients))
-        nodes = who_is_who(inner, self.clients)
-        grid = OrderedGrid(inner, nodes, spec.seed, cohort, spec.reject_nonfinite)
+        done = start.round if start else 0
+        grid = OrderedGrid(
+            inner, who_is_who(inner, self.clients), spec.seed, cohort, spec.reject_nonfinite, rounds_done=done
+        )
         federation = Federation(self.clients, cohort, len(self.first), spec.seed)
         if spec.strategy.global_random:
             seed = int(stream(spec.seed, Purpose.STRATEGY).integers(2**32))
             random.seed(seed)
             np.random.seed(seed)  # noqa: NPY002
-        watch = _Watch(self)
-        strategy = watch.over(spec.strategy.server(grid, federation))
+        watch = _Watch(self, done)
+        strategy = spec.strategy.server(grid, federation)
+        arrays = spec.strategy.initial(self.first, federation)
+        if start:
+            watch.outcome, arrays = copy.deepcopy(start.outcome), start.arrays
+            vars(strategy).update(copy.deepcopy(start.server))
+            if start.generators:
+                random.setstate(start.generators[0])
+                np.random.set_state(start.generators[1])  # noqa: NPY002
+        watched = watch.over(strategy)
         try:
-            strategy.start(
-                grid,
-                initial_arrays=pack(spec.strategy.initial(self.first, federation)),
-                num_rounds=spec.rounds,
-                evaluate_fn=watch.evaluate,
-            )
+            watched.start(grid, initial_arrays=pack(arrays), num_rounds=until - done, evaluate_fn=watch.evaluate)
         except Diverged as reason:
             watch.outcome.diverged = str(reason)
         outcome = watch.outcome
-        outcome.bytes_up, outcome.bytes_down, outcome.rejected = grid.bytes_up, grid.bytes_down, grid.rejected
-        outcome.seconds["train_s"] = grid.train_s
-        return outcome
+        outcome.add(grid)
+        if outcome.diverged:
+            return outcome, None
+        generators = None
+        if spec.strategy.global_random:
+            generators = (random.getstate(), np.random.get_state())  # noqa: NPY002
+        return outcome, Checkpoint(outcome, watch.arrays, _state(strategy), {}, generators)
+
+
+def _state(strategy: FlowerStrategy) -> dict[str, Any]:
+    """What a Flower strategy holds besides functions and its Grid: its state is among it, in place or rebound."""
+    return {
+        name: value for name, value in vars(strategy).items() if not callable(value) and not isinstance(value, Grid)
+    }
 
 
 class _Watch:
     """Looks at every round: scores the models, times the phases, and does not let a silent failure pass."""
 
-    def __init__(self, side: ServerSide) -> None:
-        self.outcome = Outcome(seconds={"aggregate_s": 0.0, "evaluate_s": 0.0})
+    def __init__(self, side: ServerSide, done: int) -> None:
+        self.outcome = Outcome(seconds={"train_s": 0.0, "aggregate_s": 0.0, "evaluate_s": 0.0})
+        self.done = done  # rounds before this start: Flower's loop counts from 1
+        self.arrays: NDArray[Any] = side.first
         self.train_loss: float | None = None
         self.evaluator = Evaluator(side.spec.model, side.classes, side.shape, side.test, side.validation)
 
     def over(self, strategy: FlowerStrategy) -> FlowerStrategy:
         """Time the aggregation; Flower's loop would keep the old model silently if it returned nothing."""
-        aggregate = strategy.aggregate_train
+        configure, aggregate = strategy.configure_train, strategy.aggregate_train
+
+        def counted(server_round: int, *rest: Any) -> Any:
+            return configure(self.done + server_round, *rest)
 
         def checked(server_round: int, replies: Any) -> Any:
+            server_round += self.done
             started = perf_counter()
             arrays, metrics = aggregate(server_round, replies)
             self.outcome.seconds["aggregate_s"] += perf_counter() - started
@@ -121,6 +186,7 @@ class _Watch:
             self.train_loss = float(str(metrics["train_loss"])) if metrics and "train_loss" in metrics else None
             return arrays, metrics
 
+        strategy.configure_train = counted  # type: ignore[method-assign, assignment]
         strategy.aggregate_train = checked  # type: ignore[method-assign]
         return strategy
 
@@ -128,8 +194,10 @@ class _Watch:
         """A row for the record. Round 0, the first weights, is not scored."""
         if round_ == 0:
             return
+        round_ += self.done
         started = perf_counter()
-        models = np.atleast_2d(unpack(arrays)).astype(np.float32, copy=False)
+        self.arrays = unpack(arrays)
+        models = np.atleast_2d(self.arrays).astype(np.float32, copy=False)
         if not np.isfinite(models).all():
             raise Diverged(f"round {round_}: the model is not finite")
         seen = self.evaluator(models)

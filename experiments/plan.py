@@ -46,12 +46,13 @@ class Loaded:
     message: str | None = None
 
 
-def load_data(specs: Iterable[RunSpec], path: Path | None, may_fall_back: bool) -> Loaded:
+def load_data(specs: Iterable[RunSpec], path: Path | None, may_fall_back: bool, tuning: bool = False) -> Loaded:
     """Load what the specs name, each data set once.
 
     Args:
         path: the command line's `--data`.
         may_fall_back: nobody named a data set, so `watch` may stand in for a UCI HAR that cannot be had.
+        tuning: the test rows are dropped at once.
 
     Raises:
         DataError, UserError: the data cannot be had or does not fit a spec.
@@ -63,10 +64,10 @@ def load_data(specs: Iterable[RunSpec], path: Path | None, may_fall_back: bool) 
         dataset, message = load_default(specs[0].form, path)
         if message:
             specs = [dataclasses.replace(spec, dataset=SOURCES["watch"]()) for spec in specs]
-        data[data_key(specs[0])] = prepare(dataset, specs[0].test_persons)
+        data[data_key(specs[0])] = prepare(dataset, specs[0].test_persons, tuning)
     for spec in specs:
         if data_key(spec) not in data:
-            data[data_key(spec)] = prepare(load(spec.dataset, form=spec.form, path=path), spec.test_persons)
+            data[data_key(spec)] = prepare(load(spec.dataset, form=spec.form, path=path), spec.test_persons, tuning)
     return Loaded([resolved(spec, data[data_key(spec)]) for spec in specs], data, message)
 
 

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from experiments import provenance
 from experiments.data.dataset import Dataset, split
 from experiments.engines import engine as engine_of
-from experiments.federation import Outcome, ServerSide
+from experiments.engines import inprocess
+from experiments.federation import Checkpoint, Outcome, ServerSide
 from experiments.notation import canonical
 from experiments.seeds import Purpose, stream
 from experiments.spec import DEFAULT_CLIENTS, RunSpec
@@ -72,15 +73,15 @@ class RunData:
         return len(np.unique(self.train.person))
 
 
-def prepare(dataset: Dataset, test_persons: Literal["official"] | Fold) -> RunData:
-    """Split a data set into training and test rows by persons."""
+def prepare(dataset: Dataset, test_persons: Literal["official"] | Fold, tuning: bool = False) -> RunData:
+    """Split a data set into training and test rows by persons; all are copies, and tuning is given no test row."""
     train, test = split(dataset, test_persons)
     about = About(**{field.name: getattr(dataset, field.name) for field in dataclasses.fields(About)})
     return RunData(
         about,
         Rows(dataset.x[train], dataset.y[train], dataset.person[train]),
         dataset.recording[train],
-        Rows(dataset.x[test], dataset.y[test], dataset.person[test]),
+        None if tuning else Rows(dataset.x[test], dataset.y[test], dataset.person[test]),
     )
 
 
@@ -116,6 +117,26 @@ def run_models(spec: RunSpec, data: RunData, engine: str = "inprocess") -> tuple
     record = _record(spec, data, offices, outcome, engine)
     record["cost"] |= outcome.seconds | {"wall_s": perf_counter() - wall, "cpu_s": process_time() - cpu}
     return decode_fields(record), outcome.models
+
+
+def advance(
+    spec: RunSpec, data: RunData, start: Checkpoint | None = None, until: int | None = None
+) -> tuple[RunRecord, Checkpoint | None]:
+    """Run a (resolved) spec in process to the end of round `until`, from a checkpoint of it or from the beginning.
+
+    Returns:
+        the record, of status `stopped` where rounds are left, with the figures of the rounds so far and the bits of a
+        run that was never stopped (its seconds are those of this call); and where to go on from, None if it diverged.
+    """
+    wall, cpu = perf_counter(), process_time()
+    offices = deal_rows(spec, data)
+    server, clients = sides(spec, data, offices)
+    outcome, end = inprocess.advance(server, clients, len(clients.workloads), start, until or spec.rounds)
+    record = _record(spec, data, offices, outcome, "inprocess")
+    if end and end.round < spec.rounds:
+        record["status"] = "stopped"
+    record["cost"] |= outcome.seconds | {"wall_s": perf_counter() - wall, "cpu_s": process_time() - cpu}
+    return decode_fields(record), end
 
 
 def attempt(spec: RunSpec, data: RunData, engine: str = "inprocess") -> tuple[RunRecord, Models | None]:

@@ -17,7 +17,7 @@ from results import ResultsError
 
 SCHEMA = 1
 
-Status = Literal["ok", "diverged", "failed"]
+Status = Literal["ok", "diverged", "failed", "stopped"]
 
 
 class Key(NamedTuple):
@@ -140,7 +140,9 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One run. A failed one has no rounds and no partition; only a run of status `ok` has `final`.
+    """One run. A failed one has no rounds and no partition; a diverged one no `final`.
+
+    Tuning leaves runs that are `stopped` after fewer rounds than their spec says; their figures are as of the last.
 
     Attributes:
         spec: every option by name; strategy, partition, model and optimizer in canonical notation.

@@ -40,9 +40,12 @@ class OrderedGrid(Grid):
         seed: the run's seed.
         cohort: clients a round.
         reject_nonfinite: leave bad updates out (and count them), or let the strategy have them.
+        rounds_done: before this Grid's first; cohorts go on from there.
     """
 
-    def __init__(self, inner: Grid, nodes: list[int], seed: int, cohort: int, reject_nonfinite: bool) -> None:
+    def __init__(
+        self, inner: Grid, nodes: list[int], seed: int, cohort: int, reject_nonfinite: bool, rounds_done: int = 0
+    ) -> None:
         self.inner, self.nodes, self.seed, self.cohort = inner, nodes, seed, cohort
         self.reject_nonfinite = reject_nonfinite
         self.office_of = {node: office for office, node in enumerate(nodes)}
@@ -50,9 +53,9 @@ class OrderedGrid(Grid):
         self.bytes_down = [0] * len(nodes)
         self.rejected = [0] * len(nodes)
         self.train_s = 0.0
-        self._next_round()
+        self._next_round(rounds_done)
 
-    def _next_round(self, finished: int = 0) -> None:
+    def _next_round(self, finished: int) -> None:
         """Draw the cohort of the next round, without replacement."""
         self.round, everyone = finished + 1, len(self.nodes)
         drawn = np.arange(everyone)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flwr.app import Message, RecordDict
@@ -13,7 +15,7 @@ from experiments.engines import flower
 from strategies.wire import decode
 
 if TYPE_CHECKING:
-    from experiments.federation import Outcome
+    from experiments.federation import Checkpoint, Outcome, ServerSide
     from experiments.training.clients import ClientSide
     from strategies import Memory
 
@@ -23,6 +25,19 @@ def run(server_main: Callable[[Grid], Outcome], client_side: ClientSide, num_cli
     flower.quiet()
     flower.identify()
     return server_main(InProcessGrid(client_side, num_clients))
+
+
+def advance(
+    server: ServerSide, client_side: ClientSide, num_clients: int, start: Checkpoint | None, until: int
+) -> tuple[Outcome, Checkpoint | None]:
+    """Run a federation here from a checkpoint, or from its first weights, to the end of round `until`."""
+    flower.quiet()
+    flower.identify()
+    grid = InProcessGrid(client_side, num_clients)
+    if start:
+        grid.memories |= copy.deepcopy(start.memories)
+    outcome, end = server.advance(grid, start, until)
+    return outcome, end and replace(end, memories=grid.memories)
 
 
 class InProcessGrid(Grid):
