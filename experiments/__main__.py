@@ -70,15 +70,13 @@ def parser() -> argparse.ArgumentParser:
     )
     sweep.add_argument("--workers", type=int, metavar="N", help="runs at a time (default: all cores)")
     sweep.add_argument("--address", help="Ray cluster to join, e.g. auto or 10.0.0.1:6379")
-    sweep.add_argument(
-        "--only", action="append", default=[], metavar="KEY=VALUE", help="keep only this value of an axis"
-    )
-    sweep.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override an option of the grid")
     sweep.add_argument("--dry-run", action="store_true", help="print the plan and what it will cost, run nothing")
+    sweep.add_argument("--tuned", action="store_true", help="with the tuned hyper-parameters of RESULTS/tuned")
     sweep.add_argument("--rerun-stale", action="store_true", help="make runs again that other code made")
     sweep.add_argument("--strict", action="store_true", help="exit 2 if runs of other code would be used")
     sweep.add_argument("--no-report", action="store_true", help="no tables and figures at the end")
     sweep.add_argument("--out", type=Path, help="where tables and figures go (default: RESULTS/report/GRID)")
+    _narrowed(sweep)
     _places(sweep)
     _how(sweep)
     sweep.set_defaults(command="sweep")
@@ -86,15 +84,33 @@ def parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="tables and figures", description="Tables and figures of stored runs.")
     report.add_argument("grid", nargs="?", help="only the runs of this grid (default: every stored run)")
     report.add_argument("--out", type=Path, help="folder to write into (default: RESULTS/report[/GRID])")
-    report.add_argument(
-        "--only", action="append", default=[], metavar="KEY=VALUE", help="keep only this value of an axis"
-    )
-    report.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override an option of the grid"
-    )
+    report.add_argument("--tuned", action="store_true", help="the grid's runs with tuned hyper-parameters")
+    _narrowed(report)
     _places(report)
     _how(report)
     report.set_defaults(command="report")
+
+    tune = commands.add_parser(
+        "tune",
+        help="tune the strategies of a grid",
+        description="Tune every strategy of a grid on every partition, on validation persons alone; winners as YAML.",
+    )
+    tune.add_argument(
+        "grid", nargs="?", default="pilot-tuned", help="whose cells to tune, by name or path (default: pilot-tuned)"
+    )
+    tune.add_argument("--trials", type=int, default=60, metavar="N", help="trials of every study (default: 60)")
+    tune.add_argument("--rounds", type=int, default=15, metavar="N", help="rounds of a run (default: 15)")
+    tune.add_argument("--seed", type=int, default=0, metavar="N", help="of the studies (default: 0)")
+    tune.add_argument("--no-halving", action="store_true", help="train every trial to the end, to judge halving by")
+    tune.add_argument("--workers", type=int, metavar="N", help="runs at a time (default: all cores)")
+    tune.add_argument("--storage", metavar="URL", help="Optuna's storage (default: a journal in RESULTS/tuned)")
+    tune.add_argument(
+        "--only", action="append", default=[], metavar="KEY=VALUE", help="keep only this value of an axis"
+    )
+    tune.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override an option of the grid")
+    _narrowed(tune)
+    _places(tune)
+    tune.set_defaults(command="tune")
 
     results = commands.add_parser(
         "results", help="look into the store", description="List, show, remove or merge stored runs."
@@ -132,6 +148,15 @@ def parser() -> argparse.ArgumentParser:
     )
     known.set_defaults(command="list")
     return top
+
+
+def _narrowed(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--only", action="append", default=[], metavar="KEY=VALUE", help="keep only this value of an axis"
+    )
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override an option of the grid"
+    )
 
 
 def _places(command: argparse.ArgumentParser, data: bool = True) -> None:

@@ -16,9 +16,11 @@ from experiments.run import LAST_ROUNDS, attempt, save, sources
 from experiments.spec import RunSpec
 from experiments.sweep import Summary
 from experiments.sweep import sweep as sweep_all
+from experiments.winners import Arms, arms
 from results import listing
 from results.record import Key, RunRecord, encode
 from results.store import Store
+from results.tuned import Winner
 
 
 def run(options: argparse.Namespace) -> int:
@@ -97,9 +99,8 @@ def percent(share: float | None) -> str:
 def sweep(options: argparse.Namespace) -> int:
     """Make what is missing of a grid, then its tables and figures."""
     check_engine(options.engine)
-    if options.workers is not None and options.workers < 1:
-        raise UserError(f"--workers must be at least 1; found {options.workers}")
-    grid, loaded = _load_grid(options)
+    _check_workers(options)
+    grid, loaded, found = _load_grid(options)
     store = Store(options.results)
     todo = plan(loaded.specs, store, options.engine, options.rerun_stale)
     check(loaded, todo.todo)
@@ -116,7 +117,7 @@ def sweep(options: argparse.Namespace) -> int:
         _say("interrupted; the same command goes on with what is missing")
     elif not options.no_report:
         out = options.out or options.results / "report" / grid.name
-        _write_report(store, out, [(spec.run_id, options.engine) for spec in loaded.specs], grid.title, len(todo.stale))
+        _write_report(store, out, options, grid, found, len(todo.stale))
     return summary.exit_status
 
 
@@ -148,12 +149,11 @@ def report(options: argparse.Namespace) -> int:
     store = Store(options.results)
     if options.grid is None:
         out = options.out or options.results / "report"
-        _write_report(store, out, None, "All runs", 0)
+        _write_report(store, out, options, None, None, 0)
         return 0
-    grid, loaded = _load_grid(options)
+    grid, loaded, found = _load_grid(options)
     out = options.out or options.results / "report" / grid.name
-    stale = len(plan(loaded.specs, store, options.engine).stale)
-    _write_report(store, out, [(spec.run_id, options.engine) for spec in loaded.specs], grid.title, stale)
+    _write_report(store, out, options, grid, found, len(plan(loaded.specs, store, options.engine).stale))
     return 0
 
 
@@ -181,17 +181,69 @@ def bench(options: argparse.Namespace) -> int:
     return 0
 
 
-def _load_grid(options: argparse.Namespace) -> tuple[Grid, Loaded]:
+def tune(options: argparse.Namespace) -> int:
+    """Tune the cells of a grid."""
+    from experiments.search import storage_of
+    from experiments.study import Terms, cells_of, runs_to_check
+    from experiments.tune import TuningError
+    from experiments.tune import tune as tune_all
+
+    _check_workers(options)
+    terms = Terms(options.trials, options.rounds, options.seed, not options.no_halving)
+    grid = load_grid(options.grid, options.only, options.set)
+    loaded = load_data(grid.specs(), options.data, may_fall_back=not grid.names_dataset, tuning=True)
+    _say(loaded.message)
+    cells = cells_of(loaded.specs)
+    check(loaded, runs_to_check(cells, terms))
+    folder = options.results / "tuned" if terms.seed == 0 else options.results / "tuned" / f"seed-{terms.seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    storage = storage_of(options.storage or f"journal:{folder / 'studies.journal'}")
+    _say(f"{len(cells)} cells, {terms.trials} trials each of {terms.rounds} rounds")
+    try:
+        for winner in tune_all(cells, loaded.data, folder, terms, storage, options.workers):
+            print(chosen(winner), flush=True)
+    except TuningError as error:
+        _say(f"error: {error}\nnothing finished is lost; the same command goes on")
+        return 1
+    return 0
+
+
+def chosen(winner: Winner) -> str:
+    """A winner in two lines."""
+    first, default = winner.finalists[0], winner.trials[0]
+    key, values = winner.key, ", ".join(f"{name} {value}" for name, value in winner.options.items())
+    lines = [
+        f"{key['strategy']} on {key['dataset']}, {key['partition']}: trial {first.number}, {values}",
+        f"  validation accuracy {percent(first.fresh)} on fresh seeds ({percent(first.value)} in the study; "
+        f"default {percent(default.value)})",
+    ]
+    if winner.halving_loses is not None:
+        lines.append(f"  halving would have stopped the best trial in {percent(winner.halving_loses)} of random deals")
+    return "\n".join(lines)
+
+
+def _check_workers(options: argparse.Namespace) -> None:
+    if options.workers is not None and options.workers < 1:
+        raise UserError(f"--workers must be at least 1; found {options.workers}")
+
+
+def _load_grid(options: argparse.Namespace) -> tuple[Grid, Loaded, Arms]:
+    """A grid with its data, every run resolved and, where the grid or `--tuned` says so, tuned."""
     grid = load_grid(options.grid, options.only, options.set)
     loaded = load_data(grid.specs(), options.data, may_fall_back=not grid.names_dataset)
     _say(loaded.message)
-    return grid, loaded
+    which = "yes" if options.tuned and grid.tuned == "no" else grid.tuned
+    found = arms(loaded.specs, which, options.results / "tuned", grid.tuned_from)
+    return grid, dataclasses.replace(loaded, specs=found.specs), found
 
 
-def _write_report(store: Store, out: Path, keys: list[tuple[str, str]] | None, title: str, stale: int) -> None:
+def _write_report(
+    store: Store, out: Path, options: argparse.Namespace, grid: Grid | None, found: Arms | None, stale: int
+) -> None:
     from results.report import report as write
 
-    written = write(store, out, keys=keys, title=title, stale=stale)
+    keys = None if found is None else [(spec.run_id, options.engine) for spec in found.specs]
+    written = write(store, out, keys=keys, title="All runs" if grid is None else grid.title, stale=stale)
     print(written.main)
     print(f"tables and figures: {written.index}")
 

@@ -6,7 +6,8 @@
     rounds: 25
 
 A key is an option of `run` under its own name; a list makes it an axis. Seeds are paired: for one seed every strategy
-sees the same partition, first weights and test rows, because none of those depends on the strategy.
+sees the same partition, first weights and test rows, because none of those depends on the strategy. `tuned: true` gives
+every run the tuned hyper-parameters of its cell, `tuned: both` makes each run twice, as the grid says and tuned.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,15 @@ class Grid:
         name: file name without ending.
         title: for headings.
         options: option -> value, or list of values for an axis.
+        tuned: whether its runs take tuned hyper-parameters: no, yes or both.
+        tuned_from: options of the tuned cell that a cell without one of its own borrows from.
     """
 
     name: str
     title: str
     options: Mapping[str, Any]
+    tuned: str = "no"
+    tuned_from: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def names_dataset(self) -> bool:
@@ -89,6 +94,9 @@ def load_grid(name: str, only: Sequence[str] = (), changes: Sequence[str] = ()) 
         raise UserError(f"{path}: expected lines of `option: value`; found {type(read).__name__}")
     options = {key.replace("-", "_"): value for key, value in read.items()}
     title = str(options.pop("title", path.stem))
+    tuned, tuned_from = _tuned(path, options.pop("tuned", False)), options.pop("tuned_from", {})
+    if not isinstance(tuned_from, dict):
+        raise UserError(f"{path}: tuned_from must name options, as {{partition: iid}}; found {tuned_from!r}")
     for key, value in _pairs("--set", changes):
         try:
             options[key] = yaml.safe_load(value) if value.startswith("[") else value
@@ -97,7 +105,15 @@ def load_grid(name: str, only: Sequence[str] = (), changes: Sequence[str] = ()) 
     kept: dict[str, list[Any]] = {}
     for key, value in _pairs("--only", only):
         kept.setdefault(key, []).append(_find(path.stem, options, key, value))
-    return Grid(path.stem, title, {**options, **kept})
+    return Grid(path.stem, title, {**options, **kept}, tuned, tuned_from)
+
+
+def _tuned(path: Path, value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value not in ("yes", "no", "both"):
+        raise UserError(f"{path}: tuned must be true, false or both; found {value!r}")
+    return str(value)
 
 
 def _pairs(flag: str, texts: Sequence[str]) -> list[tuple[str, str]]:

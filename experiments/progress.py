@@ -17,9 +17,14 @@ EVERY_S = 15.0  # between two lines where there is no terminal
 
 
 class Progress:
-    """Count finished runs; use as a context."""
+    """Count finished runs; use as a context.
 
-    def __init__(self, total: int) -> None:
+    Args:
+        divergence_is_news: name every run that diverges; in tuning, high learning rates are expected to.
+    """
+
+    def __init__(self, total: int, divergence_is_news: bool = True) -> None:
+        self.silent = {"ok", "stopped"} if divergence_is_news else {"ok", "stopped", "diverged"}
         self.total, self.counts, self.started = total, Counter[str](), perf_counter()
         self.last_line = self.started
         console = Console(stderr=True)
@@ -49,7 +54,7 @@ class Progress:
         done, seconds = self.counts.total(), perf_counter() - self.started
         rate = f"{60 * done / seconds:.0f} runs/min"
         self.bar.update(self.task, completed=done, rate=rate)
-        if record.status != "ok":
+        if record.status not in self.silent:
             first = (record.error or "").partition("\n")[0]
             what = f"{record.spec['strategy']} on {record.spec['partition']}, seed {record.spec['seed']}"
             line = f"{record.status}: {what} ({record.run_id}): {first}"

@@ -82,8 +82,8 @@ class Winner(msgspec.Struct, frozen=True, kw_only=True):
         finalists: the best five, the winner first; the default is in `trials` as number 0.
         importance: share of the variance of the values that each parameter explains (sums to 1).
         study: how it was tuned: trials, rounds, seeds, fresh_seeds, validation, seed, data_hash, commit, versions.
-        pruned_best: number of trials that halving stopped although they would have beaten the final best; None where
-            that was not measured (a study in which every trial ran to the end).
+        halving_loses: share of random deals into batches in which halving would have stopped the best trial; known
+            only where every trial ran to the end, else None.
     """
 
     key: dict[str, Any]
@@ -93,7 +93,7 @@ class Winner(msgspec.Struct, frozen=True, kw_only=True):
     importance: dict[str, float]
     study: dict[str, Any]
     trials: tuple[Trial, ...]
-    pruned_best: int | None = None
+    halving_loses: float | None = None
 
     @property
     def name(self) -> str:

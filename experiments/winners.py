@@ -1,0 +1,91 @@
+"""Tuned hyper-parameters in a sweep: which winner a run takes, or why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.errors import UserError
+from experiments.notation import nearest
+from experiments.spec import RunSpec
+from experiments.study import key_of
+from results import tuned
+
+DEFAULT, TUNED = "default", "tuned"
+
+
+@dataclass(frozen=True)
+class Arms:
+    """A grid's runs with and without tuning.
+
+    Attributes:
+        specs: every run, once.
+        origins: run_id -> where its hyper-parameters come from.
+        pairs: (run_id of the default, run_id of the tuned) for every run that has both.
+    """
+
+    specs: list[RunSpec]
+    origins: dict[str, str]
+    pairs: list[tuple[str, str]]
+
+
+def arms(specs: Sequence[RunSpec], which: str, folder: Path, borrowed: Mapping[str, Any]) -> Arms:
+    """The runs of a grid as `which` says: `no` as they are, `yes` tuned, `both`.
+
+    Args:
+        specs: resolved.
+        folder: of the winners.
+        borrowed: options of the tuned cell that a cell without a winner of its own takes (`tuned_from` of a grid).
+
+    Raises:
+        UserError: a cell has no winner; all such cells are named.
+    """
+    plain = list(specs) if which != "yes" else []
+    chosen, missing = [], {}
+    for spec in specs if which != "no" else ():
+        found = _winner(spec, folder, borrowed)
+        if found is None:
+            key = key_of(spec)
+            missing[tuned.file_name(key)] = f"  {key['strategy']} on {key['dataset']}, {key['partition']}"
+        else:
+            winner, origin = found
+            options = {**spec.options(), **winner.options}
+            chosen.append((spec, RunSpec.from_options(options), origin))
+    if missing:
+        raise UserError(
+            f"no tuned hyper-parameters in {folder} for\n" + "\n".join(missing.values()) + "\nmake them with "
+            "`make tune GRID=...`, or name the cell to borrow from in the grid, as tuned_from: {partition: iid}"
+        )
+    origins = {spec.run_id: DEFAULT for spec in plain} if which != "no" else {}
+    for _, spec, origin in chosen:
+        origins[spec.run_id] = f"{DEFAULT}, {origin}" if origins.get(spec.run_id) == DEFAULT else origin
+    pairs = [(default.run_id, spec.run_id) for default, spec, _ in chosen] if which == "both" else []
+    everything = {spec.run_id: spec for spec in [*plain, *(spec for _, spec, _ in chosen)]}
+    return Arms(list(everything.values()), origins, pairs)
+
+
+def _winner(spec: RunSpec, folder: Path, borrowed: Mapping[str, Any]) -> tuple[tuned.Winner, str] | None:
+    """A run's winner and what its row says of it."""
+    key = key_of(spec)
+    own = tuned.find(folder, key)
+    if own is not None:
+        return own, TUNED + _other_data(own, spec)
+    if not borrowed:
+        return None
+    for name in borrowed:
+        if name not in tuned.KEY:
+            raise UserError(f"tuned_from: {name!r} is no part of a tuned cell{nearest(name, tuned.KEY)}")
+    options = RunSpec.from_options({**spec.options(), **borrowed}).options()
+    lender = key | {name: options[name] for name in borrowed}
+    found = tuned.find(folder, lender)
+    if found is None:
+        return None
+    where = ", ".join(str(lender[name]) for name in borrowed)
+    return found, f"{TUNED} on {where}" + _other_data(found, spec)
+
+
+def _other_data(winner: tuned.Winner, spec: RunSpec) -> str:
+    """A winner of other content of the same data set (a rebuilt zip, say) is used, and said to be."""
+    return "" if winner.study.get("data_hash") == spec.data_hash else " on other data of this name"
