@@ -104,10 +104,6 @@ def parser() -> argparse.ArgumentParser:
     tune.add_argument("--no-halving", action="store_true", help="train every trial to the end, to judge halving by")
     tune.add_argument("--workers", type=int, metavar="N", help="runs at a time (default: all cores)")
     tune.add_argument("--storage", metavar="URL", help="Optuna's storage (default: a journal in RESULTS/tuned)")
-    tune.add_argument(
-        "--only", action="append", default=[], metavar="KEY=VALUE", help="keep only this value of an axis"
-    )
-    tune.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override an option of the grid")
     _narrowed(tune)
     _places(tune)
     tune.set_defaults(command="tune")
