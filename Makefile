@@ -7,7 +7,7 @@ RUN := .venv/bin/python -m
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install sweep report test test-slow bench lint format clean
+.PHONY: help install sweep report tune test test-slow bench lint format clean
 
 help:  ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ sweep: $(STAMP)  ## Run what is missing of a grid, then its tables and figures (
 
 report: $(STAMP)  ## Tables and figures of a grid's stored runs (GRID=pilot)
 	@$(RUN) experiments report $(GRID) --results $(RESULTS) $(ARGS)
+
+tune: $(STAMP)  ## Tune the strategies of a grid on validation persons (GRID=pilot-tuned)
+	@$(RUN) experiments tune $(if $(filter file,$(origin GRID)),pilot-tuned,$(GRID)) --results $(RESULTS) $(ARGS)
 
 test: $(STAMP)  ## Run the tests
 	$(RUN) pytest -q $(ARGS)

@@ -330,7 +330,7 @@ def test_two_drivers_do_not_tune_into_one_folder(tmp_path: Path) -> None:
         (["--trials", "7"], "multiple of 10"),
         (["--set", "local_steps=3"], "local_steps"),
         (["--only", "strategy=fedprox"], "fedprox"),
-        (["--set", "min_examples=5000"], "min_examples"),
+        (["--set", "min_examples=5000"], "--min-examples"),
         (["--workers", "0"], "--workers"),
     ],
 )
