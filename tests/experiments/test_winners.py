@@ -1,0 +1,121 @@
+"""Tuned hyper-parameters in a sweep: whose they are, what a row says of them, and what is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.errors import UserError
+from experiments.grid import load_grid
+from experiments.spec import RunSpec
+from experiments.study import key_of
+from experiments.winners import arms
+from results import tuned
+from results.tuned import Cost, Finalist, Trial, Winner
+from tests.experiments.problems import problem
+
+
+def winner(spec: RunSpec, data_hash: str | None = None, **options: Any) -> Winner:
+    """A made-up winner of a run's cell."""
+    return Winner(
+        key=key_of(spec),
+        options={"client_lr": 0.125, **options},
+        finalists=(Finalist(number=0, value=0.5, fresh=0.4),),
+        cost=Cost(rounds=2, gradient_steps=1, forward_passes=1, bytes=1),
+        importance={"client_lr": 1.0},
+        study={"data_hash": spec.data_hash if data_hash is None else data_hash},
+        trials=(Trial(number=0, batch=0, state="complete", rounds=2, value=0.5, params={"client_lr": 0.125}),),
+    )
+
+
+def test_a_winner_survives_its_file(tmp_path: Path) -> None:
+    spec, _ = problem(strategy="fedprox(mu=0.3)", partition="sizes([.55, .45])", clients=2)
+    path = tuned.write(tmp_path, winner(spec, strategy="fedprox(mu=0.2)"))
+    assert tuned.read(path) == winner(spec, strategy="fedprox(mu=0.2)")
+    assert tuned.everything(tmp_path) == [tuned.read(path)]
+    assert tuned.find(tmp_path, key_of(spec)) == tuned.read(path)
+    assert not list(tmp_path.glob("*.tmp"))
+    path.write_text("key: [1]\n")
+    with pytest.raises(tuned.ResultsError, match="not a tuned cell"):
+        tuned.read(path)
+
+
+def test_a_run_takes_the_winner_of_its_cell_whatever_its_seed_or_own_values(tmp_path: Path) -> None:
+    spec, _ = problem(strategy="fedprox(mu=0.3)", seed=7)
+    other, _ = problem(strategy="fedprox(mu=0.001)", seed=3, client_lr=0.01, rounds=9)
+    tuned.write(tmp_path, winner(spec, strategy="fedprox(mu=0.2)", optimizer="sgd(momentum=0.9)"))
+    found = arms([spec, other], "yes", tmp_path, {})
+    assert [one.seed for one in found.specs] == [7, 3]
+    assert [one.rounds for one in found.specs] == [3, 9]
+    for one in found.specs:
+        assert (one.client_lr, one.strategy.mu, one.optimizer.momentum) == (0.125, 0.2, 0.9)
+        assert found.origins[one.run_id] == "tuned"
+        assert one.data_hash == spec.data_hash
+    assert found.pairs == []
+
+
+def test_both_pairs_the_default_with_the_tuned(tmp_path: Path) -> None:
+    spec, _ = problem()
+    tuned.write(tmp_path, winner(spec))
+    found = arms([spec], "both", tmp_path, {})
+    assert found.specs[0] == spec
+    assert found.pairs == [(spec.run_id, found.specs[1].run_id)]
+    assert list(found.origins.values()) == ["default", "tuned"]
+
+
+def test_a_default_that_won_is_one_run(tmp_path: Path) -> None:
+    spec, _ = problem()
+    tuned.write(tmp_path, winner(spec, client_lr=spec.client_lr))
+    found = arms([spec], "both", tmp_path, {})
+    assert found.specs == [spec]
+    assert found.pairs == [(spec.run_id, spec.run_id)]
+    assert found.origins == {spec.run_id: "default, tuned"}
+
+
+def test_nothing_is_tuned_unless_it_is_asked_for(tmp_path: Path) -> None:
+    spec, _ = problem()
+    found = arms([spec], "no", tmp_path / "nowhere", {})
+    assert (found.specs, found.origins, found.pairs) == ([spec], {}, [])
+
+
+def test_cells_without_a_winner_are_all_named(tmp_path: Path) -> None:
+    specs = [problem(strategy=text, seed=seed)[0] for text in ("fedavg", "local") for seed in (0, 1)]
+    tuned.write(tmp_path, winner(specs[0], strategy="fedavg"))
+    other, _ = problem(strategy="fedavg", partition="shards(2)")
+    with pytest.raises(UserError, match="make tune") as error:
+        arms([*specs, other], "yes", tmp_path, {})
+    lines = str(error.value).splitlines()
+    assert lines[1:-1] == ["  local on watch, iid", "  fedavg on watch, shards(classes=2)"]
+
+
+def test_a_cell_borrows_and_says_so(tmp_path: Path) -> None:
+    lender, _ = problem()
+    borrower, _ = problem(partition="shards(2)")
+    tuned.write(tmp_path, winner(lender))
+    found = arms([lender, borrower], "yes", tmp_path, {"partition": "iid"})
+    assert list(found.origins.values()) == ["tuned", "tuned on iid"]
+    assert {one.client_lr for one in found.specs} == {0.125}
+    with pytest.raises(UserError, match=r"parttion.*partition"):
+        arms([borrower], "yes", tmp_path, {"parttion": "iid"})
+
+
+def test_a_winner_of_other_data_is_used_and_said_to_be(tmp_path: Path) -> None:
+    spec, _ = problem()
+    tuned.write(tmp_path, winner(spec, data_hash="another zip"))
+    assert list(arms([spec], "yes", tmp_path, {}).origins.values()) == ["tuned on other data of this name"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("tuned: perhaps", "true, false or both"), ("tuned_from: iid", "must name options")]
+)
+def test_a_grid_that_says_it_wrongly(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "g.yaml"
+    path.write_text(f"dataset: watch\n{text}\n")
+    with pytest.raises(UserError, match=message):
+        load_grid(str(path))
+
+
+def test_grids_say_whether_they_are_tuned() -> None:
+    assert (load_grid("pilot").tuned, load_grid("pilot-tuned").tuned) == ("no", "both")
