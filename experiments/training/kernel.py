@@ -46,11 +46,12 @@ _size = np.dtype(_integer).itemsize
 # Rounding may be reordered, but NaN and infinity keep their meaning: a model that diverges must be seen to.
 FAST = {"contract", "nsz", "arcp", "reassoc"}
 
-# Read-only rows and labels, as Ray maps them; NumPy's writable arrays are accepted too. One signature, one compilation.
+# Read-only rows and models, as Ray maps them; NumPy's writable arrays are accepted too. One signature, one compilation.
 _vector, _integers = types.float32[::1], types.int64[::1]
+_given = types.Array(types.float32, 1, "C", readonly=True)
 _rows, _labels = types.Array(types.float32, 2, "C", readonly=True), types.Array(types.int64, 1, "C", readonly=True)
 _i, _f = types.int64, types.float64
-_TRAIN = _f(_vector, _vector, _vector, _vector, _integers, _rows, _labels, types.int64[:, ::1], _i, _i, _f, _f, _f, _f)
+_TRAIN = _f(_vector, _vector, _given, _given, _integers, _rows, _labels, types.int64[:, ::1], _i, _i, _f, _f, _f, _f)
 _SCORE = types.Tuple((_integers, _f))(_vector, _integers, _rows, _labels, _i)  # type: ignore[no-untyped-call]
 
 
