@@ -11,6 +11,10 @@ block A (inputs + 1, outputs) of the flat model, and what it reads ends in a col
 The step is one product that accumulates into the weights, so that no gradient is ever stored; weight decay alone is a
 factor of that product, and the strategy's drift a (w - w_t) + b one pass before it. With momentum both go into
 V = -lr (velocity) instead, and w += V.
+
+No compiled function may reorder its rounding (numba's `fastmath`): a function is compiled alone and again inside its
+callers, which of the two is called depends on whether the code came from numba's cache, and with `reassoc` the two
+have other bits.
 """
 
 from __future__ import annotations
@@ -42,9 +46,6 @@ _address, _name, _integer = _blas()
 binding.add_symbol(f"federated_offices_{_name}", _address)
 _sgemm = types.ExternalFunction(f"federated_offices_{_name}", types.void(*[types.intp] * 13))
 _size = np.dtype(_integer).itemsize
-
-# Rounding may be reordered, but NaN and infinity keep their meaning: a model that diverges must be seen to.
-FAST = {"contract", "nsz", "arcp", "reassoc"}
 
 # Read-only rows and models, as Ray maps them; NumPy's writable arrays are accepted too. One signature, one compilation.
 _vector, _integers = types.float32[::1], types.int64[::1]
@@ -103,7 +104,7 @@ def mask(d: Any, h: Any) -> None:
                 d[row, column] = zero
 
 
-@njit(cache=True, fastmath=FAST)
+@njit(cache=True)
 def softmax_error(d: Any, labels: Any, rows: Any, factor: float) -> float:
     """Logits d (b, C) become factor (softmax - onehot) in place; the summed cross-entropy of the batch."""
     scale = np.float32(factor)
@@ -137,7 +138,7 @@ def pull(target: Any, w: Any, w_t: Any, b: Any, lr: float, decay: float, a: floa
         target[i] -= rate * drift
 
 
-@njit(_TRAIN, cache=True, fastmath=FAST)
+@njit(_TRAIN, cache=True)
 def train(
     w: Any, v: Any, w_t: Any, b: Any, widths: Any, x: Any, y: Any, orders: Any, batch: int, steps: int, lr: float,
     momentum: float, decay: float, a: float,
@@ -191,7 +192,7 @@ def train(
     return total / seen
 
 
-@njit(_SCORE, cache=True, fastmath=FAST)
+@njit(_SCORE, cache=True)
 def score(w: Any, widths: Any, x: Any, y: Any, chunk: int) -> Any:
     """Predicted class of each row (n,), and the summed cross-entropy; `chunk` rows at a time stay in the cache."""
     layers = len(widths) - 1

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +15,7 @@ import pytest
 
 from experiments.data import load
 from experiments.engines import inprocess
+from experiments.provenance import ROOT
 from experiments.run import deal_rows, prepare, resolved, run, sides
 from experiments.seeds import Purpose, stream
 from experiments.spec import STRATEGIES, RunSpec
@@ -218,3 +223,31 @@ def test_the_fast_path_is_within_the_jitter_of_one_ulp(strategy: str, optimizer:
     reference = last_five(plain, data)
     jitter = max(abs(last_five(plain, data, seed) - reference) for seed in range(6))
     assert abs(last_five(fast, data) - reference) <= max(2 * jitter, 2 / 916)
+
+
+@pytest.mark.slow
+def test_code_from_numbas_cache_has_the_bits_of_code_compiled_here(tmp_path: Path) -> None:
+    """Six classes and wide layers: with `fastmath` the two differed, since each called another copy of the softmax."""
+    script = """
+import hashlib
+import numpy as np
+from experiments.training import kernel
+rng, none = np.random.default_rng(0), np.empty(0, np.float32)
+widths, y = np.array([561, 128, 64, 6]), rng.integers(0, 6, 320)
+w = rng.normal(scale=0.05, size=562 * 128 + 129 * 64 + 65 * 6).astype(np.float32)
+x = rng.normal(size=(320, 561)).astype(np.float32)
+loss = kernel.train(w, none, none, none, widths, x, y, np.arange(320)[None], 32, 10, 0.05, 0.0, 0.0, 0.0)
+predicted, summed = kernel.score(w, widths, x, y, 100)
+print(loss.hex(), summed.hex(), hashlib.sha256(w.tobytes() + predicted.tobytes()).hexdigest())
+print(kernel.train.stats.cache_hits.total())
+"""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", script]
+    done = [
+        subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout.split(
+            "\n"
+        )
+        for _ in range(2)
+    ]
+    assert [lines[1] for lines in done] == ["0", "1"], "compiled, then loaded"
+    assert done[0][0] == done[1][0]
