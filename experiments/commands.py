@@ -191,7 +191,7 @@ def _load_grid(options: argparse.Namespace) -> tuple[Grid, Loaded]:
 def _write_report(store: Store, out: Path, keys: list[tuple[str, str]] | None, title: str, stale: int) -> None:
     from results.report import report as write
 
-    written = write(store, out, keys=keys, title=title, stale=stale)
+    written = write(store, out, keys=keys, title=title, stale=stale, tuned=store.root / "tuned")
     print(written.main)
     print(f"tables and figures: {written.index}")
 
