@@ -98,7 +98,7 @@ def against(persons: pd.DataFrame, runs: pd.DataFrame) -> dict[str, Any]:
     one = paired(a, b)
     level = one.difference
     spread = None if level.degenerate else level.sd  # equal differences tell nothing of what could be detected
-    both = crossed(persons.loc[runs["run"]].reset_index(drop=True) - persons.loc[runs["run_base"]].to_numpy())
+    both = crossed(persons.loc[runs["run"]].to_numpy() - persons.loc[runs["run_base"]].to_numpy())
     wins = (a[:, None] > b) + 0.5 * (a[:, None] == b)  # (n, n): ties count half (Agarwal et al. 2021)
     return {
         "pairs": level.n,
@@ -168,8 +168,8 @@ def differences_table(study: Study, stale: int = 0) -> Table | None:
 
 def best_table(study: Study, stale: int = 0) -> Table | None:
     """Which strategies of a cell may be the best, a row a cell; None where no cell has two strategies and two seeds."""
-    runs = _chosen(study)
     by = ["partition", *study.panels]
+    runs = _chosen(study)[[*by, "strategy", "seed", "score"]]
     shown, raw = [], []
     keys: Any
     for keys, part in runs.groupby(by, observed=True, sort=True):

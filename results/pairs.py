@@ -12,10 +12,11 @@ def pairs(study: Study, measure: str = "score") -> pd.DataFrame:
     """The scored runs of every strategy but FedAvg that have a FedAvg to be paired with, a row a run.
 
     Returns:
-        columns of `frames.runs`; `run`, `run_base` (rows of `frames.runs`), `difference` of the measure to FedAvg's, in
-        points; in the order of the study's rows, then by seed.
+        columns `row` of the study, seed; `run`, `run_base` (rows of `frames.runs`); the measure and `<measure>_base`;
+        `difference` in points. In the order of the study's rows, then by seed.
     """
-    scored = study.scored.reset_index(names="run")
+    kept = [*study.row, "seed", "partition_hash", measure]
+    scored = study.scored[kept].reset_index(names="run")  # a few columns: a hundred make every group slow
     pair = ["partition", *study.panels, "seed", "partition_hash"]
     base = scored.loc[scored["strategy"] == BASELINE, [*pair, "run", measure]]
     joined = scored[scored["strategy"] != BASELINE].merge(base, on=pair, suffixes=("", "_base"))

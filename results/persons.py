@@ -14,6 +14,7 @@ import re
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from results import captions, layout, pieces, text
 from results.pairs import span_of_least
@@ -31,13 +32,13 @@ def accuracies(study: Study) -> pd.DataFrame:
     return 100 * wide.reindex(study.frames.runs.index).sort_index(axis="columns")
 
 
-def crossed(table: pd.DataFrame) -> tuple[float, float]:
+def crossed(table: NDArray[np.float64]) -> tuple[float, float]:
     """Mean and half-width over persons and seeds of a table (S, P); nan where it has holes or is too small.
 
     Persons whom no run tested do not count.
     """
-    table = table.dropna(axis="columns", how="all")
-    if min(table.shape) < 2 or table.isna().to_numpy().any():
+    table = table[:, ~np.isnan(table).all(axis=0)]
+    if min(table.shape) < 2 or np.isnan(table).any():
         return float("nan"), float("nan")
     found = crossed_interval(table)
     return found.mean, found.half
@@ -49,13 +50,16 @@ def levels(study: Study) -> pd.DataFrame:
     Returns:
         columns `row` of the study, persons (mean) and persons_half.
     """
-    wide = accuracies(study)
-    found = [
-        {name: part[name].iloc[0] for name in study.row}
-        | dict(zip(("persons", "persons_half"), crossed(wide.loc[part.index]), strict=True))
-        for _, part in study.scored.groupby(study.row, observed=True, sort=True)
-    ]
-    return pd.DataFrame(found, columns=[*study.row, "persons", "persons_half"])
+    runs = study.scored.sort_values([*study.row, "seed"], kind="stable")
+    wide = accuracies(study).loc[runs.index].to_numpy()
+    names = runs[study.row].drop_duplicates()
+    ends = [*runs.index.get_indexer(names.index)[1:], len(runs)]
+    found, start = [], 0
+    for end in ends if len(runs) else ():
+        found.append(crossed(wide[start:end]))
+        start = end
+    means = pd.DataFrame(found, columns=["persons", "persons_half"], index=names.index, dtype=float)
+    return names.join(means).reset_index(drop=True)
 
 
 def folded(study: Study) -> bool:
