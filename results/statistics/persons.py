@@ -10,7 +10,7 @@ Seeds by persons: d_sp = mean + seed_s + person_p + rest_sp, all random, over a 
 
 Where a mean square falls below that of the rest, its effect would have a negative variance. It is then taken as 0 (the
 mean square of the rest in its place), and df as no fewer than the shorter side has: the interval never falls below what
-the rest alone leaves. Where seeds and persons vary less than the rest it is too wide, covering 97 to 99 %.
+the rest alone leaves. Where seeds and persons vary far less than the rest it is too wide, covering up to 99 %.
 
 Folds of persons: every person is tested once by a model of other persons, but the models share most of these, so that
 the accuracies are correlated: about 1 / (persons trained on + 1)                             Nadeau and Bengio 2003
