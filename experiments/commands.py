@@ -243,7 +243,16 @@ def _write_report(
     from results.report import report as write
 
     keys = None if found is None else [(spec.run_id, options.engine) for spec in found.specs]
-    written = write(store, out, keys=keys, title="All runs" if grid is None else grid.title, stale=stale)
+    written = write(
+        store,
+        out,
+        keys=keys,
+        title="All runs" if grid is None else grid.title,
+        stale=stale,
+        tuned=store.root / "tuned",
+        pairs=found.pairs if found else (),
+        origins=found.origins if found else None,
+    )
     print(written.main)
     print(f"tables and figures: {written.index}")
 

@@ -86,7 +86,7 @@ def provenance(study: Study, stale: int = 0) -> str:
     Args:
         stale: runs of the whole report that other code than the present made, where the caller has compared them.
     """
-    runs = study.frames.runs
+    runs = study.frames.runs.drop_duplicates(["run_id", "engine"])  # a run of two origins was made once
     commits = runs["commit"].fillna("unknown").value_counts().sort_index()
     made = ", ".join(f"{commit} ({plural(count, 'run')})" for commit, count in commits.items())
     text = f"Runs by commit: {made}."

@@ -14,16 +14,15 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from results import layout
 from results.captions import span
 from results.statistics import half_width
 from results.study import Study, cells, summary
-from results.style import DOUBLE, FONT, SINGLE, Look, class_look, columns, shortened, wrapped
+from results.style import DOUBLE, FONT, SINGLE, Look, class_look, shortened, wrapped
 
-PANELS = 12  # on a page
 DOTS = 70  # rows of a dot plot on a page
 LONGEST = 22  # characters of a class under a heat map
 NAMED_OFFICES = 6  # up to so many, an office's name fits under its bar
@@ -35,18 +34,25 @@ def class_counts(study: Study, label: str = "") -> list[Figure]:
     runs = study.primary[study.primary["partition_hash"].notna()].sort_values(["partition", "seed", "strategy"])
     drawn = runs.drop_duplicates("partition").reset_index(names="run")
     figures = []
-    for page in _pages(drawn, PANELS):
-        figure, panels = _grid(len(page), 1.4)
+    for page in layout.pages(drawn, layout.PANELS):
+        figure, panels = layout.grid(len(page), 1.4)
         for (_, run), panel in zip(page.iterrows(), panels, strict=True):
             offices = study.frames.offices[study.frames.offices["run"] == run["run"]].sort_values("office")
             counts = np.stack([np.asarray(row) for row in offices["class_counts"]])  # (K, C)
             _stack(panel, counts, list(offices["name"]))
-            title = f"{wrapped(run['partition'], 27)}\nGini {run['gini']:.2f}, JS {run['js_distance']:.2f}"
-            panel.set_title(f"{title}, seed {run['seed']}")
-        _class_legend(figure, study.classes, _title(study, "training rows by office and class", label))
-        _axes(figure, panels, "Office", "Training rows")
+            name = f"{wrapped(run['partition'], 27)}\nGini {run['gini']:.2f}, JS {run['js_distance']:.2f}"
+            panel.set_title(f"{name}, seed {run['seed']}")
+        _class_legend(figure, study.classes, _heading_of_draws(study, drawn, label))
+        layout.axes(figure, panels, "Office", "Training rows")
         figures.append(figure)
     return figures
+
+
+def _heading_of_draws(study: Study, drawn: pd.DataFrame, label: str) -> str:
+    low, high = (
+        int(how) for how in study.primary.groupby("partition", observed=True)["seed"].nunique().agg(["min", "max"])
+    )
+    return layout.heading(study, "training rows by office and class", label, f"One draw of {span(low, high, 'seed')}")
 
 
 def _stack(panel: Axes, counts: Any, names: Sequence[str]) -> None:
@@ -84,9 +90,9 @@ def curves(study: Study, look: dict[str, Look], label: str = "") -> list[Figure]
     line["half"] = half_width(100 * groups.std(), line["n"])
     shown = list(runs["partition"].cat.categories[runs["partition"].cat.categories.isin(runs["partition"])])
     figures = []
-    for start in range(0, len(shown), PANELS):
-        page = shown[start : start + PANELS]
-        figure, panels = _grid(len(page), 1.25)
+    for start in range(0, len(shown), layout.PANELS):
+        page = shown[start : start + layout.PANELS]
+        figure, panels = layout.grid(len(page), 1.25)
         for partition, panel in zip(page, panels, strict=True):
             part = line.loc[partition]
             panel.set_title(wrapped(partition, 27))
@@ -94,9 +100,9 @@ def curves(study: Study, look: dict[str, Look], label: str = "") -> list[Figure]
                 _curve(panel, part.loc[strategy], look[strategy], place, alpha=min(0.15, 0.8 / len(look)))
             panel.margins(x=0.02)
             panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        title = _title(study, "test accuracy by round", label)
-        _legend(figure, look, runs["strategy"], f"{title}\n{_mean_over(runs, study, 'band')}")
-        _axes(figure, panels, "Round", _ACCURACY)
+        heading = layout.heading(study, "test accuracy by round", label, layout.mean_over(study, "band"))
+        layout.legend(figure, look, runs["strategy"], heading)
+        layout.axes(figure, panels, "Round", _ACCURACY)
         figures.append(figure)
     return figures
 
@@ -141,8 +147,8 @@ def scores(study: Study, look: dict[str, Look], label: str = "") -> list[Figure]
         panel.tick_params(axis="y", length=0)
         panel.grid(axis="y", visible=False)
         figure.supxlabel("Score [%] (test accuracy, last five rounds)")
-        title = _title(study, "score", label)
-        _legend(figure, look, found["strategy"], f"{title}\n{_mean_over(study.scored, study, 'bar')}", line=False)
+        heading = layout.heading(study, "score", label, layout.mean_over(study, "bar"))
+        layout.legend(figure, look, found["strategy"], heading, line=False)
         figures.append(figure)
     return figures
 
@@ -180,13 +186,15 @@ def class_scores(study: Study, look: dict[str, Look], label: str = "") -> list[F
     figures = []
     for start in range(0, len(strategies), a_page):
         page = strategies[start : start + a_page]
-        down, across = _shape(len(page), most)
+        down, across = layout.shape(len(page), most)
         wide = DOUBLE if across > 1 or len(study.classes) > 6 else SINGLE
         longest = max(len(name) for name in study.classes)
         tall = 0.7 + down * (0.17 * len(partitions) + 0.35) + 0.055 * min(longest, LONGEST) + 0.1
         figure = Figure(figsize=(wide, tall))
-        panels = _filled(list(figure.subplots(down, across, sharey=True, squeeze=False).ravel()), len(page), across)
-        figure.suptitle(f"{_title(study, 'F1 by class', label)}\n{_mean_over(runs, study)}")
+        panels = layout.filled(
+            list(figure.subplots(down, across, sharey=True, squeeze=False).ravel()), len(page), across
+        )
+        figure.suptitle(layout.heading(study, "F1 by class", label, layout.mean_over(study)))
         for strategy, panel in zip(page, panels, strict=True):
             mesh = _heat(panel, f1.xs(strategy).reindex(partitions), study.classes)
             panel.set_title(wrapped(strategy, 36))
@@ -216,80 +224,9 @@ def _heat(panel: Axes, f1: Any, classes: Sequence[str]) -> Any:
     return mesh
 
 
-def _pages(rows: pd.DataFrame, size: int) -> list[pd.DataFrame]:
-    return [rows.iloc[start : start + size] for start in range(0, len(rows), size)]
-
-
-def _grid(count: int, panel_height: float) -> tuple[Figure, list[Axes]]:
-    """Small multiples with a shared y axis: one panel in a single column, up to four across both."""
-    down, across = _shape(count, 4)
-    wide = SINGLE if count == 1 else DOUBLE
-    height = (2.0 if count == 1 else panel_height * down * (1 if across == 4 else 1.2)) + 0.45
-    figure = Figure(figsize=(wide, height))
-    panels = list(figure.subplots(down, across, sharex=False, sharey=True, squeeze=False).ravel())
-    return figure, _filled(panels, count, across)
-
-
-def _shape(count: int, most: int) -> tuple[int, int]:
-    """Rows and columns: as few rows as `most` columns allow, then as few columns (four panels, three across: 2 x 2)."""
-    down = -(-count // most)
-    return down, -(-count // down)
-
-
-def _filled(panels: list[Axes], count: int, across: int) -> list[Axes]:
-    """The panels in use. One with none below it shows its labels, which over a free place take no room of their own."""
-    for panel in panels[count:]:
-        panel.remove()
-    for place, panel in enumerate(panels[:count]):
-        panel.tick_params(axis="x", labelbottom=place + across >= count)
-        panel.xaxis.set_in_layout(place + across < count or place // across == (count - 1) // across)
-    return panels[:count]
-
-
-def _axes(figure: Figure, panels: Sequence[Axes], x: str, y: str) -> None:
-    """One name of the x axis for all panels, one of the y axis for each row."""
-    figure.supxlabel(x)
-    for panel in panels:
-        if panel.get_subplotspec().is_first_col():  # type: ignore[union-attr]
-            panel.set_ylabel(y)
-
-
-def _title(study: Study, what: str, label: str) -> str:
-    return f"{study.title}: {what}" + (f" ({label})" if label else "")
-
-
-def _legend(figure: Figure, look: dict[str, Look], present: pd.Series[str], title: str, line: bool = True) -> None:
-    """One legend for all panels, above them."""
-    names = [strategy for strategy in look if (present == strategy).any()]
-    handles = [
-        Line2D([], [], color=one.colour, marker=one.marker, linestyle=one.line if line else "")
-        for one in (look[name] for name in names)
-    ]
-    _above(figure, handles, names, title)
-
-
-def _above(figure: Figure, handles: Sequence[Line2D | Patch], names: Sequence[str], title: str) -> None:
-    """A legend over the panels; the figure grows by its height, so that the panels keep theirs."""
-    ncols = min(len(names), columns(names, figure.get_figwidth()))
-    legend = figure.legend(handles, names, loc="outside upper center", ncols=ncols, title=title)
-    legend.get_title().set_multialignment("center")
-    rows = -(-len(names) // ncols) + title.count("\n") + 1
-    figure.set_figheight(figure.get_figheight() + 0.15 * rows)
-
-
 def _class_legend(figure: Figure, classes: Sequence[str], title: str) -> None:
     handles = []
     for place in range(len(classes)):
         colour, hatch = class_look(place)
         handles.append(Patch(facecolor=colour, hatch=hatch, edgecolor="white"))
-    _above(figure, handles, classes, title)
-
-
-def _mean_over(runs: pd.DataFrame, study: Study, interval: str = "") -> str:
-    """`Mean over five seeds, bar: its 95 % t interval`; cells may have different numbers."""
-    counts = runs.groupby(study.row, observed=True).size()
-    low, high = int(counts.min()), int(counts.max())
-    if high == 1:
-        return "One seed: no interval"
-    shown = f", {interval}: its 95 % t interval" if interval else ""
-    return f"Mean over {span(low, high, 'seed')}{shown}"
+    layout.above(figure, handles, classes, title)

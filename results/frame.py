@@ -1,9 +1,12 @@
-"""Records as tidy data frames: a row a run, a round, an office, a class.
+"""Records as tidy data frames: a row a run, a round, an office, a class, a test person.
 
 A *cell* is all that is asked of a run but its seed: runs of one cell are repetitions, and every mean and interval is
 over a cell. The trainer (whose kernels agree to 1e-5) and the engine (whose bits agree) are not part of it. Where a
 cell holds one seed twice, made by two engines say, one of the two is `primary` and counts; costs alone look at all of
 them.
+
+A report of tuned runs beside default ones tells them apart by `origins`, a text a run: it becomes the option `ORIGIN`.
+A run that stands for both (its default won the tuning) is then a row for each.
 
 Rows are in the order of the runs' keys, whatever the order the records came in, so that every sum made of them is the
 same.
@@ -11,7 +14,7 @@ same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +30,9 @@ from results.compact import table
 from results.record import RunRecord
 
 NOT_IN_CELL = ("seed", "data_hash", "trainer")  # of the spec; the data's hash stands with the data set
+ORIGIN = "tuned"  # where a run's hyper-parameters are from: an option like others, but given by the report's caller
+DEFAULT = "default"  # of runs that `origins` does not name
+BOTH = f"{DEFAULT}, "  # a run's origin begins so where its default won: it stands for the default and for the rest
 
 
 @dataclass(frozen=True)
@@ -35,31 +41,37 @@ class Frames:
 
     Attributes:
         runs: one row a run, with the spec's options as columns, the final figures, unevenness, cost and environment;
-            `cell` is a
-            number, `primary` whether the run counts. Accuracies and F1 in [0, 1].
+            `cell` is a number, `primary` whether the run counts. Accuracies and F1 in [0, 1].
         rounds: one row a round, `run` being the row of `runs`.
         offices: one row an office, with `run` and `office` (from 0); `class_counts` is a list.
         classes: one row a class, with `run`, `class_` (from 0) and `f1` in [0, 1] of the final model.
-        options: names of the spec's options, in their order.
+        persons: one row a test person, with `run`, `person` (text) and `accuracy` of the final model in [0, 1] over
+            its `total` rows.
+        options: names of the spec's options, in their order; with origins, `ORIGIN` is the last.
     """
 
     runs: pd.DataFrame
     rounds: pd.DataFrame
     offices: pd.DataFrame
     classes: pd.DataFrame
+    persons: pd.DataFrame
     options: tuple[str, ...]
 
     def of(self, chosen: pd.Series[bool] | NDArray[np.bool_]) -> Frames:
         """The frames of some runs; `run` goes on pointing at the index of `runs`."""
         runs = self.runs[chosen]
-        rounds, offices, classes = (
-            part[part["run"].isin(runs.index)] for part in (self.rounds, self.offices, self.classes)
+        rounds, offices, classes, persons = (
+            part[part["run"].isin(runs.index)] for part in (self.rounds, self.offices, self.classes, self.persons)
         )
-        return Frames(runs, rounds, offices, classes, self.options)
+        return Frames(runs, rounds, offices, classes, persons, self.options)
 
 
-def frames(records: Iterable[RunRecord] | pa.Table) -> Frames:
+def frames(records: Iterable[RunRecord] | pa.Table, origins: Mapping[str, str] | None = None) -> Frames:
     """Frames of records, or of a table of them (`compact.table`).
+
+    Args:
+        origins: by run_id, where a run's hyper-parameters are from (`default`, `tuned`, `tuned on iid`,
+            `default, tuned`); without, nothing is told apart by it.
 
     Raises:
         ResultsError: there is no run.
@@ -67,14 +79,44 @@ def frames(records: Iterable[RunRecord] | pa.Table) -> Frames:
     runs = records if isinstance(records, pa.Table) else table(records)
     if runs.num_rows == 0:
         raise ResultsError("no runs to report: make some with `sweep` or `run`, or name their folder with --results")
+    if origins is not None:
+        runs, origin = _by_origin(runs, origins)
     spec = _spec(runs["spec"])
+    if origins is not None:
+        spec[ORIGIN] = origin
     wide = pd.concat([_plain(runs, ("run_id", "engine", "status", "error", "filtered")), spec, _flat(runs)], axis=1)
     wide["strategy_options"] = runs["strategy_options"].to_pylist()
     wide["cell"] = _cells(spec, wide["data_hash"])
     wide["primary"] = _primary(wide)
     classes = _exploded(runs, "final", "test_f1_per_class").rename(columns={"value": "f1", "place": "class_"})
     offices = _exploded(runs, "offices").rename(columns={"place": "office"})
-    return Frames(wide, _exploded(runs, "rounds"), offices, classes, tuple(spec.columns))
+    return Frames(wide, _exploded(runs, "rounds"), offices, classes, _persons(runs), tuple(spec.columns))
+
+
+def _by_origin(runs: pa.Table, origins: Mapping[str, str]) -> tuple[pa.Table, list[str]]:
+    """A row for every origin of a run, and the origins."""
+    texts = [origins.get(run_id, DEFAULT) for run_id in runs["run_id"].to_pylist()]
+    pairs = [
+        (place, one)
+        for place, text in enumerate(texts)
+        for one in ((DEFAULT, text.removeprefix(BOTH)) if text.startswith(BOTH) else (text,))
+    ]
+    return runs.take([place for place, _ in pairs]), [one for _, one in pairs]
+
+
+def _persons(runs: pa.Table) -> pd.DataFrame:
+    """One row a test person of every run; the counts are JSON text in the table, since every run has its own names."""
+    texts = pc.struct_field(runs["final"].combine_chunks(), "test_correct_by_person").to_pylist()
+    decoder = msgspec.json.Decoder(dict[str, tuple[int, int]])
+    rows = [
+        (run, person, correct / total, total)
+        for run, text in enumerate(texts)
+        if text is not None
+        for person, (correct, total) in decoder.decode(text).items()
+        if total
+    ]
+    columns = {"run": "int64", "person": "str", "accuracy": "float64", "total": "int64"}
+    return pd.DataFrame(rows, columns=list(columns)).astype(columns)
 
 
 def _spec(column: pa.ChunkedArray) -> pd.DataFrame:
@@ -101,7 +143,7 @@ def _flat(runs: pa.Table) -> pd.DataFrame:
     for struct, skipped, renamed in (
         ("data", ("form", "hash"), {name: f"data_{name}" for name in ("name", "title", "notes", "classes")}),
         ("partition", (), {"hash": "partition_hash"}),
-        ("final", ("test_f1_per_class",), {}),
+        ("final", ("test_f1_per_class", "test_correct_by_person"), {}),
         ("cost", (), {}),
         ("environment", ("data_hash",), {}),
     ):

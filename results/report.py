@@ -1,6 +1,7 @@
 """Tables and figures of stored runs, and an index that names them.
 
     OUT/index.md   OUT/tables/<data set>-<table>.csv|md|tex   OUT/figures/<data set>[-<settings>]-<figure>.pdf|png
+    and, of tuned cells, OUT/tables/tuned|importance|budget.csv|md|tex   OUT/figures/budget.pdf|png
 
 The same records give the same bytes, but for the costs, which are measured. What another report left in OUT is
 overwritten where names agree and otherwise left alone; the index names what is current.
@@ -8,30 +9,52 @@ overwritten where names agree and otherwise left alone; the index names what is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.figure import Figure
 
-from results import ResultsError, figures, tables
+from results import ResultsError, captions, figures, tables
+from results.budget import STANDING, budget, budget_table
 from results.captions import plural
-from results.frame import frames
+from results.comparisons import best_table, differences_table, ranks_table
+from results.frame import Frames, frames
+from results.pairs import detectable
+from results.persons import FOLDED, folded, persons, persons_table
 from results.render import Table, to_csv, to_latex, to_markdown, to_text
+from results.sensitivity import RATE, sensitivity, sensitivity_table, swept
 from results.store import Store
-from results.study import Study, ordered, studies
+from results.study import BASELINE, Study, cells, ordered, studies
 from results.style import Look, looks, save, style
+from results.tuned import Winner, everything
+from results.tuning_tables import Pair, gains_table, importance_table, tuned_table
 
 PARTS = 4  # settings of one data set that figures are drawn for
 
-FIGURES: dict[str, tuple[str, Callable[[Study, dict[str, Look], str], list[Figure]]]] = {
+Draw = Callable[[Study, dict[str, Look], str], list[Figure]]
+TABLES: tuple[Callable[[Study, int], Table | None], ...] = (
+    tables.score_table,
+    differences_table,
+    best_table,
+    ranks_table,
+    tables.class_table,
+    persons_table,
+    sensitivity_table,
+    tables.unevenness_table,
+    tables.costs_table,
+)
+FIGURES: dict[str, tuple[str, Draw]] = {
     "counts": ("training rows by office and class", lambda study, look, label: figures.class_counts(study, label)),
     "curves": ("test accuracy by round", figures.curves),
     "scores": ("score by partition and strategy", figures.scores),
     "classes": ("F1 by class", figures.class_scores),
 }
+SWEPT: dict[str, tuple[str, Draw]] = {"sensitivity": ("score by learning rate", sensitivity)}
+FOLDS: dict[str, tuple[str, Draw]] = {"persons": ("accuracy by person", persons)}
 
 
 @dataclass(frozen=True)
@@ -55,6 +78,9 @@ def report(
     keys: Collection[tuple[str, str]] | None = None,
     title: str = "All runs",
     stale: int = 0,
+    tuned: Path | None = None,
+    pairs: Sequence[Pair] = (),
+    origins: Mapping[str, str] | None = None,
 ) -> Report:
     """Write tables and figures of a store's runs.
 
@@ -63,6 +89,9 @@ def report(
         keys: the runs to report, by (run_id, engine); all by default. Those that are not in the store are counted.
         title: of the index.
         stale: how many of them were made by other code than the present, where the caller has compared them.
+        tuned: folder of winners; those of the runs' data sets and partitions are reported.
+        pairs: run_ids of a default run and the tuned run of the same seed, for what tuning gained on test rows.
+        origins: by run_id, where a run's hyper-parameters are from (see `frames`): a column *Tuned* in the tables.
 
     Raises:
         ResultsError: no runs, a broken record, or a folder that cannot be written.
@@ -80,20 +109,26 @@ def report(
             raise ResultsError(
                 f"{store.root}: none of the {missing} runs asked for is in the store; make them with `sweep`"
             )
-    found = frames(runs)
-    look = looks(ordered(found.runs["strategy"], "strategy").categories)
+    found = frames(runs, origins)
+    shown = list(studies(found))
+    names = pd.concat([study.frames.runs["strategy"].astype(str) for study in shown])
+    look = looks(ordered(names, "strategy").categories)
     folder = _Folder(Path(out))
     parts = [
         f"# {title}",
         plural(runs.num_rows, "run").capitalize() + (f", {missing} not made yet." if missing else "."),
     ]
     main = []
-    for study in studies(found):
+    for study in shown:
         table = tables.main_table(study, stale)
         main.append(to_text(table))
         parts += [f"## {study.title}", to_markdown(table, "###").rstrip()]
-        parts += ["### Tables", "\n".join(_tables(folder, study, table, stale))]
+        tables_ = [table, *(one(study, stale) for one in TABLES), gains_table(study, pairs, stale)]
+        parts += ["### Tables", "\n".join(_written(folder, [*tables_, tables.problems_table(study)]))]
         parts += ["### Figures", *_figures(folder, study, look)]
+    winners = _winners(found, tuned)
+    if winners:
+        parts += ["## Tuning", *_tuning(folder, winners, found, look)]
     index = folder.text("index.md", "\n\n".join(parts) + "\n")
     return Report(index, tuple(folder.written), "\n".join(main))
 
@@ -103,17 +138,8 @@ def _chosen(runs: pa.Table, keys: Collection[tuple[str, str]]) -> pa.Table:
     return runs.filter(pc.is_in(names, pa.array(sorted({"-".join(key) for key in keys}), pa.string())))
 
 
-def _tables(folder: _Folder, study: Study, main: Table, stale: int) -> Iterator[str]:
-    """Write every table of a study; a line for each."""
-    found = [
-        main,
-        tables.score_table(study, stale),
-        tables.differences_table(study, stale),
-        tables.class_table(study, stale),
-        tables.unevenness_table(study, stale),
-        tables.problems_table(study),
-        tables.costs_table(study, stale),
-    ]
+def _written(folder: _Folder, found: Iterable[Table | None]) -> Iterator[str]:
+    """Write tables; a line for each."""
     for table in found:
         if table is not None:
             stem = f"tables/{table.name}"
@@ -124,20 +150,62 @@ def _tables(folder: _Folder, study: Study, main: Table, stale: int) -> Iterator[
 
 
 def _figures(folder: _Folder, study: Study, look: dict[str, Look]) -> Iterator[str]:
-    """Draw every figure of a study; a paragraph for each."""
-    parts = study.split()
+    """Draw every figure of a study; a paragraph for each. Axes that have a figure of their own split no other."""
+    whole = [(SWEPT, RATE)] * swept(study) + [(FOLDS, FOLDED)] * folded(study)
     with style():
+        for chosen, axis in whole:
+            for label, part in study.split(keep=(axis,))[:PARTS]:
+                yield from _drawn(folder, part, chosen, look, label)
+        if whole:
+            axes = " and ".join(axis for _, axis in whole)
+            yield f"Other figures are not drawn for every {axes}: narrow the report to one value with `--only`."
+            return
+        parts = study.split()
         for label, part in parts[:PARTS]:
-            for name, (what, draw) in FIGURES.items():
-                for page, figure in enumerate(draw(part, look, label), 1):
-                    stem = f"figures/{part.slug}-{name}" + (f"-{page}" if page > 1 else "")
-                    folder.figure(stem, figure)
-                    text = ", ".join(
-                        filter(None, (f"{study.title}: {what}", label, f"page {page}" if page > 1 else ""))
-                    )
-                    yield f"{text} ([PDF]({stem}.pdf))\n\n![{text}]({stem}.png)"
+            yield from _drawn(folder, part, FIGURES, look, label)
     if len(parts) > PARTS:
         yield f"Drawn for the first {PARTS} of {len(parts)} settings; narrow the report with `--only` for the others."
+
+
+def _drawn(
+    folder: _Folder, study: Study, chosen: dict[str, tuple[str, Draw]], look: dict[str, Look], label: str
+) -> Iterator[str]:
+    """Draw some figures of one part of a study."""
+    seeds = captions.seeds(cells(study)["runs"]).partition(".")[0]
+    standing = f"{seeds}. {detectable(study)} (paired, to {BASELINE})"
+    for name, (what, draw) in chosen.items():
+        shown = ", ".join(filter(None, (f"{study.title}: {what}", label)))
+        yield from _saved(folder, f"{study.slug}-{name}", shown, standing, draw(study, look, label))
+
+
+def _saved(folder: _Folder, name: str, what: str, standing: str, made: Sequence[Figure]) -> Iterator[str]:
+    """Write the pages of a figure."""
+    for page, figure in enumerate(made, 1):
+        stem = f"figures/{name}" + (f"-{page}" if page > 1 else "")
+        folder.figure(stem, figure)
+        text = what + (f", page {page}" if page > 1 else "")
+        yield f"{text} ([PDF]({stem}.pdf)). {standing}.\n\n![{text}]({stem}.png)"
+
+
+def _winners(found: Frames, folder: Path | None) -> list[Winner]:
+    """The winners of what the report is about: data sets, forms and partitions of its runs."""
+    if folder is None:
+        return []
+    options = ("dataset", "form", "partition")
+    held = set(found.runs[list(options)].astype(str).itertuples(index=False, name=None))
+    return [one for one in everything(folder) if tuple(str(one.key[name]) for name in options) in held]
+
+
+def _tuning(folder: _Folder, winners: Sequence[Winner], found: Frames, look: dict[str, Look]) -> Iterator[str]:
+    """What tuning found: tables and the figure of its budget."""
+    made = [tuned_table(winners, set(found.runs["data_hash"])), importance_table(winners), budget_table(winners)]
+    yield "### Tables"
+    yield "\n".join(_written(folder, made))
+    with style():
+        drawn = list(_saved(folder, "budget", "Tuning: accuracy against budget", STANDING, budget(winners, look)))
+    if drawn:
+        yield "### Figures"
+        yield from drawn
 
 
 class _Folder:

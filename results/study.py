@@ -3,20 +3,21 @@
 Every option that all runs of a study share is said once, in the captions; one that differs becomes a column. Of
 those, `panels` are the options that differ between runs of the *same* strategy and partition (a grid over learning
 rates): a figure or a pivot has no place for them and is split by them. An option that follows from the strategy (its
-tuned rate) or from the partition (its number of offices) needs no split.
+tuned rate) or from the partition (its number of offices) needs no split. Where runs are told apart by their origin
+(default, tuned), so does all that was tuned: the origin alone is the panel, and a strategy goes by its family's name.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
-from results.frame import NOT_IN_CELL, Frames
+from results.frame import DEFAULT, NOT_IN_CELL, ORIGIN, Frames
 from results.statistics import half_width
 
 APART = ("dataset", "form", "partition", "strategy", *NOT_IN_CELL)  # options that are no setting
@@ -42,7 +43,8 @@ class Study:
         title: of the data set.
         notes: its caveats.
         classes: names of its classes.
-        frames: its runs; in `frames.runs` all options but the seed are text, ordered as tables list them.
+        frames: its runs; in `frames.runs` all options but the seed are text, ordered as tables list them, and
+            `notation` is the strategy in full.
         settings: options that differ between its runs, other than partition, strategy and seed.
         panels: those of them that a figure or a pivot is split by.
         common: the other options with their value.
@@ -73,14 +75,22 @@ class Study:
         """The columns that name a cell."""
         return ["partition", "strategy", *self.settings]
 
-    def split(self) -> list[tuple[str, Study]]:
-        """The study by its panels: what each part has in common (`client_lr 0.1`, or nothing), and the part."""
-        if not self.panels:
+    def split(self, keep: Collection[str] = ()) -> list[tuple[str, Study]]:
+        """The study by its panels: what each part has in common (`client_lr 0.1`, or nothing), and the part.
+
+        Args:
+            keep: panels that it is not to be split by.
+        """
+        names = [name for name in self.panels if name not in keep]
+        if not names:
             return [("", self)]
         parts = []
         combination: Any
-        for combination, runs in self.frames.runs.groupby(list(self.panels), observed=True, sort=True):
-            label = ", ".join(f"{name} {value}" for name, value in zip(self.panels, combination, strict=True))
+        for combination, runs in self.frames.runs.groupby(names, observed=True, sort=True):
+            label = ", ".join(
+                str(value) if name == ORIGIN else f"{name} {value}"
+                for name, value in zip(names, combination, strict=True)
+            )
             frames = self.frames.of(self.frames.runs.index.isin(runs.index))
             parts.append((label, _study(f"{self.slug}-{slug(label)}", self.title, frames)))
         return parts
@@ -95,9 +105,20 @@ def studies(frames: Frames) -> list[Study]:
         runs = groups.get_group(name)
         shown = _told_apart(name, names)
         part = frames.of(frames.runs.index.isin(runs.index))
-        asked = {option: ordered(part.runs[option], option) for option in part.options if option != "seed"}
-        found.append(_study(slug(shown), shown, Frames(part.runs.assign(**asked), *_rest(part))))
+        runs = part.runs.assign(notation=part.runs["strategy"].map(plain))
+        if ORIGIN in part.options:
+            runs["strategy"] = _families(runs)
+        asked = {option: ordered(runs[option], option) for option in part.options if option != "seed"}
+        found.append(_study(slug(shown), shown, replace(part, runs=runs.assign(**asked))))
     return found
+
+
+def _families(runs: pd.DataFrame) -> pd.Series[str]:
+    """A strategy's family for its notation, wherever a partition and origin hold one strategy of the family alone."""
+    families = runs["notation"].map(family)
+    held = runs["notation"].groupby([runs["partition"], runs[ORIGIN], families]).nunique()
+    clear = held.groupby(level=-1).max() == 1
+    return families.where(families.map(clear), runs["notation"])
 
 
 def _told_apart(name: tuple[str, str, str], names: list[tuple[str, str, str]]) -> str:
@@ -110,16 +131,14 @@ def _told_apart(name: tuple[str, str, str], names: list[tuple[str, str, str]]) -
     return f"{title}, {form}, data {content[:6]}"
 
 
-def _rest(part: Frames) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
-    return part.rounds, part.offices, part.classes, part.options
-
-
 def _study(name: str, title: str, frames: Frames) -> Study:
     runs = frames.runs
     options = [option for option in frames.options if option not in APART]
     settings = [option for option in options if runs[option].nunique() > 1]
-    pairs = runs.groupby(["partition", "strategy"], observed=True)[settings].nunique() if settings else None
-    panels = [] if pairs is None else [option for option in settings if (pairs[option] > 1).any()]
+    by = ["partition", "strategy", *(name for name in (ORIGIN,) if name in settings)]
+    free = [option for option in settings if option != ORIGIN]
+    pairs = runs.groupby(by, observed=True)[free].nunique() if free else None
+    panels = [option for option in settings if option == ORIGIN or (pairs is not None and (pairs[option] > 1).any())]
     first = runs.iloc[0]
     common = {option: str(first[option]) for option in options if option not in settings}
     notes, classes = tuple(first["data_notes"]), tuple(first["data_classes"])
@@ -133,6 +152,7 @@ def cells(study: Study) -> pd.DataFrame:
         columns `row` of the study; runs, finished, diverged, failed, filtered, marked (draws that moved more than
         5 % of the rows); seeds, partition_hashes, commits (tuples); and for each of MEASURES, in [0, 1]: `<measure>`
         (mean), `<measure>_half` (of its 95 % t interval; nan for one run), `<measure>_equal` (all values are equal).
+        Further columns of `frames.runs` that `study.row` decides may be taken with `one_a_cell`.
     """
     runs = study.primary.assign(
         finished=lambda one: (one["status"] == "ok") & one["score"].notna(),
@@ -146,6 +166,12 @@ def cells(study: Study) -> pd.DataFrame:
     for name, source in (("seeds", "seed"), ("partition_hashes", "partition_hash"), ("commits", "commit")):
         counted[name] = groups[source].agg(_distinct)
     return counted.join(summary(study.scored, study.row, MEASURES)).reset_index()
+
+
+def one_a_cell(study: Study, names: Sequence[str]) -> pd.DataFrame:
+    """Columns of the runs that are the same in all runs of a cell, a row a cell in the order of `cells`."""
+    groups = study.primary.groupby(study.row, observed=True, sort=True)
+    return groups[[name for name in names if name not in study.row]].first().reset_index()
 
 
 def summary(runs: pd.DataFrame, by: Sequence[str], measures: Iterable[str]) -> pd.DataFrame:
@@ -192,7 +218,7 @@ def natural(text: str) -> tuple[tuple[int, float, str], ...]:
 def ordered(values: pd.Series[Any], option: str) -> pd.Categorical:
     """An option as text in the order of tables: iid and fedavg first, the reference arms last, numbers by value."""
     texts = values.map(plain)
-    first = {"partition": "iid", "strategy": BASELINE}.get(option)
+    first = {"partition": "iid", "strategy": BASELINE, ORIGIN: DEFAULT}.get(option)
 
     def place(text: str) -> tuple[object, ...]:
         arm = option == "strategy" and family(text) in ARMS

@@ -6,14 +6,11 @@ the same records give the same bytes. `costs` is the exception, and stands apart
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pandas as pd
 
-from results import captions, text
+from results import captions, persons, pieces, text
 from results.render import Table
-from results.statistics import least_detectable
-from results.study import BASELINE, MEASURES, Study, cells, summary
+from results.study import MEASURES, Study, cells, one_a_cell, summary
 
 _HEADINGS = {
     "score": "Score [%]",
@@ -28,25 +25,30 @@ _HEADINGS = {
 def score_table(study: Study, stale: int = 0) -> Table:
     """A row a cell: score and final model with their intervals, offices, seeds, and what the row was made on."""
     found = cells(study)
-    names = _names(study, found)
-    known = _strategies(study)
-    weighting = [known[strategy][0] for strategy in names["strategy"]]
-    options = [known[strategy][1] for strategy in names["strategy"]]
+    names = pieces.names(study, found)
+    asked = one_a_cell(study, ["strategy_options", "notation"])
+    weighting, options = zip(*map(text.strategy_options, asked["strategy_options"], asked["notation"]), strict=True)
+    training = _training(study)
+    over = _over_persons(study, found)
     shown = names.assign(Runs=text.finished(found))
     for name, heading in _HEADINGS.items():
         shown[heading] = text.level(found, name)
+        if name == "test_accuracy":
+            shown["Persons [%]"] = text.level(over, "persons")
     shown["Marks"] = text.marks(found)
     shown["Weighting"], shown["Options"] = weighting, options
     shown["Seeds"] = found["seeds"].map(text.ranges)
     shown["Partition hash"] = found["partition_hashes"].map(text.digest)
+    shown["Local training"] = training
     first = study.frames.runs.iloc[0]
-    asked = names.assign(weighting=weighting, strategy_options=options, **study.common)
-    asked = asked.assign(data=first["data_title"], form=str(first["form"]), data_hash=str(first["data_hash"]))
-    raw = pd.concat([asked, found[["runs", "finished", "diverged", "failed", "filtered", "marked"]]], axis=1)
+    made = names.assign(weighting=weighting, strategy_options=options, notation=asked["notation"], **study.common)
+    made = made.assign(data=first["data_title"], form=str(first["form"]), data_hash=str(first["data_hash"]))
+    raw = pd.concat([made, found[["runs", "finished", "diverged", "failed", "filtered", "marked"]]], axis=1)
     for name in MEASURES:
         raw[f"{name}_percent"] = 100 * found[name]
         raw[f"{name}_half_width"] = 100 * found[f"{name}_half"]
         raw[f"{name}_all_equal"] = found[f"{name}_equal"].map({True: "true", False: "false"})
+    raw["persons_percent"], raw["persons_and_seeds_half_width"] = 100 * over["persons"], 100 * over["persons_half"]
     for name in ("seeds", "partition_hashes", "commits"):
         raw[name] = found[name].map(lambda values: " ".join(map(str, values)))
     caption = (
@@ -54,68 +56,50 @@ def score_table(study: Study, stale: int = 0) -> Table:
         captions.SCORE,
         captions.FINAL,
         captions.INTERVAL,
+        "Persons: final model, mean over test persons ± half-width of its 95 % interval over persons and seeds.",
         "Offices: the final model on each office's validation rows: mean, weighted by examples, worst.",
         "Partition hash: first digits of the hash over the seeds' partitions; the CSV names each.",
-        *_ending(study, stale),
+        *pieces.ending(study, stale),
     )
-    return _table(study, "scores", caption, raw, shown, left=len(study.row), across=4)
+    return pieces.table(study, "scores", caption, raw, shown, left=len(study.row), across=4)
+
+
+def _over_persons(study: Study, found: pd.DataFrame) -> pd.DataFrame:
+    """Levels over persons and seeds, in [0, 1], a row for each of `found`."""
+    over = found[study.row].merge(persons.levels(study), how="left", on=study.row)
+    shares = over[["persons", "persons_half"]].astype(float) / 100
+    return shares.assign(persons_equal=shares["persons_half"] == 0)
+
+
+def _training(study: Study) -> list[str]:
+    """An office's training in words, for every cell; options that older records do not hold are left out."""
+    options = [name for name in _TRAINING if name in study.frames.options]
+    rows = one_a_cell(study, options).astype(str).to_dict("records")
+    return [", ".join(_TRAINING[name].format(row[name]) for name in options if row[name] != "none") for row in rows]
+
+
+_TRAINING = {
+    "rounds": "rounds {}",
+    "local_epochs": "epochs {}",
+    "local_steps": "instead steps {}",
+    "batch_size": "batch {}",
+    "client_lr": "rate {}",
+    "lr_schedule": "{}",
+    "optimizer": "{}",
+}
 
 
 def main_table(study: Study, stale: int = 0) -> Table:
     """The score, partitions down and strategies across; panels' options are columns before."""
     found = cells(study)
     rows = ["partition", *study.panels]
-    shown = _pivot(found.assign(value=text.level(found, "score") + text.flags(found)), rows, "value").fillna("")
-    raw = _pivot(found.assign(value=100 * found["score"]), rows, "value")
-    half = _pivot(found.assign(value=100 * found["score_half"]), rows, "value")
+    shown = pieces.pivot(found.assign(value=text.level(found, "score") + text.flags(found)), rows, "value").fillna("")
+    raw = pieces.pivot(found.assign(value=100 * found["score"]), rows, "value")
+    half = pieces.pivot(found.assign(value=100 * found["score_half"]), rows, "value")
     joined = [column for name in raw.columns for column in (raw[name], half[name].rename(f"{name} ±"))]
     raw = pd.concat(joined, axis=1).reset_index()
-    caption = (captions.seeds(found["runs"]), captions.SCORE, captions.INTERVAL, *_ending(study, stale))
-    return _table(study, "main", caption, raw, shown.reset_index(), left=len(rows), across=6)
-
-
-def differences_table(study: Study, stale: int = 0) -> Table | None:
-    """Score minus FedAvg's, paired by seed on the same rows; None where no strategy has a FedAvg to be paired with."""
-    scored = study.scored
-    pair = ["partition", *study.panels, "seed", "partition_hash"]
-    base = scored.loc[scored["strategy"] == BASELINE, [*pair, "score"]]
-    joined = scored[scored["strategy"] != BASELINE].merge(base, on=pair, suffixes=("", "_base"))
-    if joined.empty:
-        return None
-    joined["difference"] = 100 * (joined["score"] - joined["score_base"])
-    groups = joined.groupby(study.row, observed=True, sort=True)["difference"]
-    found = summary(joined, study.row, ("difference",)).assign(pairs=groups.count(), sd=groups.std()).reset_index()
-    # Equal differences have no spread to tell what could be detected.
-    found["sd"] = found["sd"].mask(found["difference_equal"])
-    found["least"] = least_detectable(found["sd"], found["pairs"])
-    shown = _names(study, found).assign(
-        **{
-            "Pairs": found["pairs"].astype(str),
-            "Difference [points]": text.points(
-                found["difference"], found["difference_half"], found["difference_equal"]
-            ),
-            "Least detectable [points]": text.numbers(found["least"]),
-        }
-    )
-    raw = (
-        found[study.row]
-        .astype(str)
-        .assign(
-            pairs=found["pairs"],
-            difference_points=found["difference"],
-            half_width_points=found["difference_half"],
-            sd_points=found["sd"],
-            least_detectable_points=found["least"],
-        )
-    )
-    caption = (
-        captions.seeds(found["pairs"]),
-        "Score minus that of fedavg on the same seed and partition.",
-        "Mean ± half-width of its 95 % t interval over seeds.",
-        "Least detectable: what a two-sided paired t test at 5 % finds with 80 % power; no claim is smaller.",
-        *_ending(study, stale),
-    )
-    return _table(study, "differences", caption, raw, shown, left=len(study.row))
+    caption = (captions.seeds(found["runs"]), captions.SCORE, captions.INTERVAL, *pieces.ending(study, stale))
+    return pieces.table(study, "main", caption, raw, shown.reset_index(), left=len(rows), across=6)
 
 
 def class_table(study: Study, stale: int = 0) -> Table | None:
@@ -127,7 +111,7 @@ def class_table(study: Study, stale: int = 0) -> Table | None:
     found = summary(joined, [*study.row, "class_"], ("f1",)).unstack("class_")
     means, halves = 100 * found["f1"], 100 * found["f1_half"]
     names = found.index.to_frame(index=False)
-    shown, raw = _names(study, names), names.astype(str)
+    shown, raw = pieces.names(study, names), names.astype(str)
     for place, name in enumerate(study.classes):
         mean = means[place].reset_index(drop=True)
         shown[name] = text.numbers(mean, 1)
@@ -136,9 +120,9 @@ def class_table(study: Study, stale: int = 0) -> Table | None:
     caption = (
         captions.seeds(cells(study)["runs"]),
         "F1 [%] of each class, final model, mean over seeds; half-widths of the 95 % t intervals are in the CSV.",
-        *_ending(study, stale),
+        *pieces.ending(study, stale),
     )
-    return _table(study, "classes", caption, raw, shown, left=len(study.row), across=8)
+    return pieces.table(study, "classes", caption, raw, shown, left=len(study.row), across=8)
 
 
 def unevenness_table(study: Study, stale: int = 0) -> Table | None:
@@ -175,9 +159,9 @@ def unevenness_table(study: Study, stale: int = 0) -> Table | None:
         "label entropy in bits over log2 of the classes and Jensen-Shannon distance to the pooled labels (base 2),",
         "both means over offices weighted by examples; information: bits that an office tells of a row's label;",
         "moved: rows that changed office to reach the minimum size.",
-        *_ending(study, stale)[1:],
+        *pieces.ending(study, stale)[1:],
     )
-    return _table(study, "unevenness", caption, raw, shown, left=len(rows))
+    return pieces.table(study, "unevenness", caption, raw, shown, left=len(rows))
 
 
 def costs_table(study: Study, stale: int = 0) -> Table:
@@ -203,7 +187,7 @@ def costs_table(study: Study, stale: int = 0) -> Table:
         f"Machine: {machines or 'none'}.",
         captions.provenance(study, stale),
     )
-    return _table(study, "costs", caption, raw, shown, left=len(by))
+    return pieces.table(study, "costs", caption, raw, shown, left=len(by))
 
 
 def problems_table(study: Study) -> Table | None:
@@ -215,56 +199,7 @@ def problems_table(study: Study) -> Table | None:
     shown = found[["run_id", "engine", "status", "seed", *study.row]].astype(str)
     shown["error"] = found["error"].fillna("").str.split("\n").str[0]
     caption = ("Failed runs are tried again by the next sweep, diverged ones are not.",)
-    return _table(study, "unfinished", caption, shown, shown, left=len(shown.columns))
+    return pieces.table(study, "unfinished", caption, shown, shown, left=len(shown.columns))
 
 
-_TITLES = {
-    "main": "score [%] by partition and strategy",
-    "scores": "scores of every cell",
-    "differences": "score, differences to FedAvg",
-    "classes": "F1 by class [%]",
-    "unevenness": "unevenness of the partitions",
-    "costs": "costs of a run",
-    "unfinished": "runs that did not finish",
-}
-_CAPITAL = {"run_id": "Run", **{name: name.capitalize() for name in ("partition", "strategy", "engine", "trainer")}}
-_CAPITAL |= {name: name.capitalize() for name in ("status", "seed", "error")}
 _SECONDS = {"wall_s": "Wall clock", "cpu_s": "CPU"}
-
-
-def _table(
-    study: Study,
-    name: str,
-    caption: Sequence[str],
-    raw: pd.DataFrame,
-    shown: pd.DataFrame,
-    left: int,
-    across: int = 0,
-) -> Table:
-    kept = tuple(part for part in caption if part)
-    title = f"{study.title}: {_TITLES[name]}"
-    return Table(f"{study.slug}-{name}", title, kept, raw, shown.rename(columns=_CAPITAL), left, across)
-
-
-def _names(study: Study, found: pd.DataFrame) -> pd.DataFrame:
-    """The columns that name a cell, as text."""
-    return found[study.row].astype(str)
-
-
-def _strategies(study: Study) -> dict[str, tuple[str, str]]:
-    """Weighting and other options of every strategy."""
-    first = study.frames.runs.drop_duplicates("strategy")
-    pairs = zip(first["strategy"].astype(str), first["strategy_options"], strict=True)
-    return {notation: text.strategy_options(known, notation) for notation, known in pairs}
-
-
-def _pivot(found: pd.DataFrame, rows: list[str], values: str) -> pd.DataFrame:
-    """Strategies across, in their order."""
-    wide = found.pivot(index=rows, columns="strategy", values=values)
-    return wide.rename(columns=str).rename_axis(columns=None)
-
-
-def _ending(study: Study, stale: int) -> tuple[str, ...]:
-    """What every caption of result tables ends with; `_table` drops empty parts."""
-    parts = (captions.unfinished(study), captions.settings(study), captions.data_notes(study))
-    return (*parts, captions.provenance(study, stale))

@@ -34,6 +34,8 @@ def points(mean: pd.Series[float], half: pd.Series[float], equal: pd.Series[bool
 
 
 def _points(mean: float, half: float, equal: bool) -> str:
+    if mean != mean:
+        return NOTHING
     signed = f"{mean:+.2f}"
     text = "0.00" if signed in ("+0.00", "-0.00") else signed
     if half != half:
@@ -42,8 +44,17 @@ def _points(mean: float, half: float, equal: bool) -> str:
 
 
 def numbers(values: pd.Series[float], digits: int = 2) -> pd.Series[str]:
-    """Numbers with a fixed number of decimals."""
-    return _series((NOTHING if value != value else f"{value:.{digits}f}" for value in values), values)
+    """Numbers with a fixed number of decimals; a zero has no sign."""
+    zero = f"-{0:.{digits}f}"
+    texts = (NOTHING if value != value else f"{value:.{digits}f}" for value in values)
+    return _series((text[1:] if text == zero else text for text in texts), values)
+
+
+def p_values(values: pd.Series[float]) -> pd.Series[str]:
+    """`0.031`, or `<0.001`."""
+    return _series(
+        (NOTHING if value != value else "<0.001" if value < 0.001 else f"{value:.3f}" for value in values), values
+    )
 
 
 def spread(mean: pd.Series[float], low: pd.Series[float], high: pd.Series[float], digits: int = 2) -> pd.Series[str]:

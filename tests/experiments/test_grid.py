@@ -31,7 +31,14 @@ def test_the_same_run_twice_is_one_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "runs", "names_dataset"), [("smoke", 16, True), ("pilot", 11 * 4 * 5, False), ("recipe", 20, True)]
+    ("name", "runs", "names_dataset"),
+    [
+        ("smoke", 16, True),
+        ("pilot", 11 * 4 * 5, False),
+        ("recipe", 20, True),
+        ("persons", 6 * 2 * 4 * 3, True),
+        ("sensitivity", 6 * 2 * 4 * 5, True),
+    ],
 )
 def test_shipped_grids(name: str, runs: int, names_dataset: bool) -> None:
     grid = load_grid(name)

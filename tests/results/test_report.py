@@ -16,7 +16,9 @@ from results import ResultsError
 from results.record import encode
 from results.report import FIGURES, PARTS, report
 from results.store import Store
+from results.tuned import write
 from tests.results.builder import record, records
+from tests.results.test_tuning import both, winner
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
@@ -24,7 +26,7 @@ SMALL = [
     record(seed=2, status="failed"),
     record(seed=3, filtered=True),
 ]
-NAMES = {"main", "scores", "differences", "classes", "unevenness", "costs", "unfinished"}
+NAMES = {"main", "scores", "differences", "best", "ranks", "classes", "unevenness", "costs", "unfinished"}
 
 
 @pytest.fixture
@@ -99,11 +101,11 @@ def test_some_runs_only(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("curves_only")
 def test_other_settings_have_figures_of_their_own(tmp_path: Path) -> None:
-    rates = [0.1 * n for n in range(1, PARTS + 2)]
-    made = [one for rate in rates for one in records(("iid",), ("fedavg",), seeds=1, options=(("client_lr", rate),))]
+    sizes = range(16, 17 + PARTS)
+    made = [one for size in sizes for one in records(("iid",), ("fedavg",), seeds=1, options=(("batch_size", size),))]
     done = report(filled(tmp_path / "r", made), tmp_path / "out")
     curves = sorted(path.name for path in done.written if path.name.endswith("curves.pdf"))
-    assert curves[0] == "uci-har-client-lr-0.1-curves.pdf"
+    assert curves[0] == "uci-har-batch-size-16-curves.pdf"
     assert len(curves) == PARTS
     assert f"first {PARTS} of {PARTS + 1} settings" in done.index.read_text()
 
@@ -116,6 +118,72 @@ def test_data_sets_have_tables_of_their_own(tmp_path: Path) -> None:
     assert {"uci-har-main.csv", "watch-main.csv", "uci-har-curves.pdf", "watch-curves.pdf"} <= names
     assert "## UCI HAR" in done.index.read_text()
     assert "## Watch" in done.index.read_text()
+
+
+def test_learning_rates_are_the_axis_of_one_figure(tmp_path: Path) -> None:
+    made = [
+        one
+        for rate in (0.01, 0.1, 1.0)
+        for one in records(("iid",), ("fedavg", "local"), seeds=2, options=(("client_lr", rate),))
+    ]
+    done = report(filled(tmp_path / "r", made), tmp_path / "out")
+    assert [path.name for path in done.written if path.suffix == ".png"] == ["uci-har-sensitivity.png"]
+    assert "uci-har-sensitivity.csv" in {path.name for path in done.written}
+    assert "Other figures are not drawn for every client_lr" in done.index.read_text("utf-8")
+
+
+def test_folds_of_test_persons_are_one_figure(tmp_path: Path) -> None:
+    made = [one for fold in range(3) for one in folds_of(fold)]
+    done = report(filled(tmp_path / "r", made), tmp_path / "out")
+    assert [path.name for path in done.written if path.suffix == ".png"] == ["uci-har-persons.png"]
+    assert "uci-har-persons.csv" in {path.name for path in done.written}
+
+
+def folds_of(fold: int) -> list[object]:
+    """Records of one fold of test persons."""
+    return list(records(("iid",), ("fedavg", "local"), seeds=2, options=(("test_persons", f"fold(i={fold}, of=3)"),)))
+
+
+def test_tuned_cells_of_the_runs_have_a_section(tmp_path: Path) -> None:
+    runs, pairs, origins = both()
+    for one in (winner(), winner("fedprox"), winner(partition="shards(classes=2)")):
+        write(tmp_path / "tuned", one)
+    done = report(
+        filled(tmp_path / "r", list(runs)), tmp_path / "out", tuned=tmp_path / "tuned", pairs=pairs, origins=origins
+    )
+    index = done.index.read_text("utf-8")
+    assert "\n## Tuning\n" in index
+    names = {path.name for path in done.written}
+    assert {"tuned.csv", "importance.csv", "budget.csv", "budget.pdf", "uci-har-gains.csv"} <= names
+    table = (tmp_path / "out" / "tables" / "tuned.csv").read_text()
+    assert table.count("\n") == 3, "the winner of another partition is not of this report"
+    assert "uci-har-tuned-scores.png" in names
+    assert "uci-har-default-scores.png" in names
+
+    # The order of winners' files, records, pairs and origins changes no byte.
+    again = report(
+        filled(tmp_path / "s", list(reversed(runs))),
+        tmp_path / "again",
+        tuned=tmp_path / "tuned",
+        pairs=pairs[::-1],
+        origins=dict(reversed(origins.items())),
+    )
+    for one, other in zip(done.written, again.written, strict=True):
+        assert "costs" in one.name or _digest(one) == _digest(other), one.name
+
+
+@pytest.mark.usefixtures("curves_only")
+def test_without_winners_there_is_no_section(tmp_path: Path) -> None:
+    done = report(filled(tmp_path / "r", SMALL[:2]), tmp_path / "out", tuned=tmp_path / "nothing")
+    assert "Tuning" not in done.index.read_text("utf-8")
+
+
+def test_every_figure_says_its_seeds_and_what_they_can_detect(tmp_path: Path) -> None:
+    done = report(filled(tmp_path / "r", SMALL), tmp_path / "out")
+    lines = [line for line in done.index.read_text("utf-8").splitlines() if line.endswith(".") and ".pdf)" in line]
+    assert len(lines) == len(FIGURES)
+    for line in lines:
+        assert re.search(r"\. Two to four seeds, no claims\. Least detectable difference in score: [\d.]+ to ", line)
 
 
 def test_nothing_to_report(tmp_path: Path) -> None:

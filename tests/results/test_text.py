@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
 from results.study import natural, slug
-from results.text import digest, ranges, strategy_options
+from results.text import digest, numbers, p_values, points, ranges, strategy_options
 
 
 def test_small_words() -> None:
@@ -30,3 +31,11 @@ def test_small_words() -> None:
 )
 def test_a_strategys_options(known: str, notation: str, wanted: tuple[str, str]) -> None:
     assert strategy_options(known, notation) == wanted
+
+
+def test_numbers_with_no_sign_of_zero_and_no_value() -> None:
+    nan = float("nan")
+    assert list(numbers(pd.Series([-0.001, -0.01, nan, 2.0]))) == ["0.00", "-0.01", "–", "2.00"]
+    assert list(p_values(pd.Series([0.0005, 0.001, 0.25, nan]))) == ["<0.001", "0.001", "0.250", "–"]
+    found = points(pd.Series([1.0, nan]), pd.Series([0.5, nan]), pd.Series([False, False]))
+    assert list(found) == ["+1.00 ± 0.50", "–"]

@@ -1,0 +1,237 @@
+"""What tuning found: winners made up by hand, the budget's formula against all draws, gains paired by seed."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from results.budget import best_so_far, budget, budget_table, expected_maximum, random_values
+from results.comparisons import compared
+from results.frame import frames
+from results.record import RunRecord
+from results.render import to_latex
+from results.statistics import step_down
+from results.study import Study, studies
+from results.style import looks, style
+from results.tables import main_table, score_table
+from results.tuned import Cost, Finalist, Trial, Winner
+from results.tuning_tables import gains_table, importance_table, tuned_table
+from tests.results.builder import record
+
+
+def winner(strategy: str = "fedavg", partition: str = "iid", best: int = 3, **changes: Any) -> Winner:
+    """Two random batches of three and a pruned one; trial 0 is the default."""
+    values = (0.80, 0.70, 0.90, 0.92, 0.60, 0.85)
+    trials = [
+        Trial(number=n, batch=n // 3, state="complete", rounds=15, value=value, params={"client_lr": 0.01 * (n + 1)})
+        for n, value in enumerate(values)
+    ]
+    trials += [
+        Trial(number=6, batch=2, state="pruned", rounds=3, value=0.99, params={"client_lr": 0.5}),
+        Trial(number=7, batch=2, state="complete", rounds=15, value=0.95, params={"client_lr": 0.3}),
+    ]
+    made = {
+        "key": {
+            "dataset": "uci-har",
+            "form": "features",
+            "test_persons": "official",
+            "partition": partition,
+            "model": "mlp",
+            "clients": 4,
+            "fraction": 1.0,
+            "strategy": strategy,
+        },
+        "options": {"client_lr": 0.04},
+        "finalists": (Finalist(number=best, value=0.92, fresh=0.91), Finalist(number=7, value=0.95, fresh=0.89)),
+        "cost": Cost(rounds=15, gradient_steps=2205.0, forward_passes=70560.0, bytes=38_678_400.0),
+        "importance": {"client_lr": 0.75, "local_epochs": 0.25},
+        "study": {
+            "trials": 8,
+            "rounds": 15,
+            "seeds": [1, 2, 3, 4, 5],
+            "validation": "fold(i, of=5)",
+            "data_hash": "aa",
+        },
+        "trials": tuple(trials),
+    }
+    return Winner(**(made | changes))
+
+
+def test_the_expected_best_is_the_mean_over_all_draws() -> None:
+    values = (3.0, 1.0, 2.0, 2.0)
+    for n, found in enumerate(expected_maximum(values), 1):
+        assert found == pytest.approx(np.mean([max(draw) for draw in itertools.product(values, repeat=n)]))
+    assert expected_maximum([]).size == 0
+
+
+def test_only_random_trials_that_ran_to_the_end_are_drawn() -> None:
+    # Neither the default nor the pruned trial (which looks best) nor the one that TPE asked for.
+    assert random_values(winner()) == [0.70, 0.90, 0.92, 0.60, 0.85]
+
+
+def test_the_best_so_far_spends_rounds_on_pruned_trials_too() -> None:
+    spent, best = best_so_far(winner())
+    assert list(spent) == [75, 150, 225, 300, 375, 450, 465, 540]
+    assert list(best) == [0.80, 0.80, 0.90, 0.92, 0.92, 0.92, 0.92, 0.95]
+
+
+def test_the_budget_table_and_figure_are_of_the_formula() -> None:
+    table = budget_table([winner(), winner("fedprox")])
+    assert table is not None
+    wanted = 100 * expected_maximum([0.70, 0.90, 0.92, 0.60, 0.85])
+    assert list(table.shown["Best of 2 [%]"]) == [f"{wanted[1]:.2f}"] * 2
+    assert "Best of 10 [%]" not in table.shown
+    assert list(table.shown["Whole study [%]"]) == ["95.00"] * 2
+    assert list(table.raw["rounds"][:5]) == [75, 150, 225, 300, 375]
+    assert list(table.raw["expected_best_percent"][:5]) == pytest.approx(list(wanted))
+    with style():
+        (figure,) = budget([winner(), winner("fedprox")], looks(["fedavg", "fedprox(mu=0.01)"]))
+        figure.draw_without_rendering()
+    thick, thin, *_ = figure.axes[0].lines
+    np.testing.assert_allclose(np.asarray(thick.get_ydata()), wanted)
+    assert thin.get_linewidth() < thick.get_linewidth()
+    assert "one study" in figure.legends[0].get_title().get_text()
+    colours = {line.get_color() for line in figure.axes[0].lines}
+    assert colours == {one.colour for one in looks(["fedavg", "fedprox(mu=0.01)"]).values()}  # as in other figures
+    assert budget([], {}) == []
+    assert budget_table([]) is None
+
+
+def test_a_tuned_cell_prints_both_values_the_default_and_the_cost() -> None:
+    table = tuned_table([winner("local"), winner("scaffold"), winner("fedavg", best=0)], {"aa"})
+    assert table is not None
+    assert list(table.shown["Strategy"]) == ["fedavg", "scaffold", "local"]
+    assert list(table.shown["Tuned values"]) == ["client_lr 0.01 (the default)", "client_lr 0.04", "client_lr 0.04"]
+    row = table.shown.iloc[1]
+    shown = ["Fresh seeds [%]", "In the study [%]", "Default [%]", "Rounds", "Gradient steps", "Forward passes"]
+    assert row[shown].tolist() == ["91.00", "92.00", "80.00", "15", "2205", "70560"]
+    assert row["Sent [10^6 bytes]"] == "38.68"
+    assert row["Marks"] == ""
+    assert "Search: eight trials a cell, of 15 rounds, validation fold(i, of=5)." in table.caption
+    other = tuned_table([winner()], {"bb"})
+    assert other is not None
+    assert other.shown.loc[0, "Marks"] == "tuned on other data (aa)"
+
+
+def test_importance_has_a_column_for_every_parameter() -> None:
+    table = importance_table([winner(), winner("fedprox", importance={"client_lr": 0.4, "mu": 0.6})])
+    assert table is not None
+    assert table.shown[["client_lr", "local_epochs", "mu"]].to_numpy().tolist() == [
+        ["75", "25", "–"],
+        ["40", "–", "60"],
+    ]
+    assert importance_table([winner(importance={})]) is None
+
+
+def test_odd_names_in_latex() -> None:
+    one = winner("flower(path=a_b.C)", importance={"beta_1": 1.0})
+    for made in (tuned_table([one]), importance_table([one]), budget_table([one])):
+        assert made is not None
+        assert r"flower(path=a\_b.C)" in to_latex(made)
+
+
+def run(score: float, lr: float, seed: int, strategy: str = "fedavg", partition: str = "iid") -> RunRecord:
+    made = record(strategy=strategy, partition=partition, seed=seed, options=(("client_lr", lr),))
+    assert made.final is not None
+    return msgspec.structs.replace(made, final=msgspec.structs.replace(made.final, score=score / 100))
+
+
+NOISE = (0.1, -0.1, 0.2, -0.2, 0.3, -0.3, 0.15, -0.15, 0.05, -0.05)  # points, sum 0
+
+
+def both() -> tuple[list[RunRecord], list[tuple[str, str]], dict[str, str]]:
+    """FedAvg gains two points, FedProx loses one, SCAFFOLD's default won; ten seeds."""
+    runs, pairs, origins = [], [], {}
+    for seed, noise in enumerate(NOISE):
+        for place, (default, tuned, gain) in enumerate(
+            (("fedavg", "fedavg", 2.0), ("fedprox(mu=0.01)", "fedprox(mu=0.3)", -1.0))
+        ):
+            first = run(80 + seed, 0.05, seed, default)
+            second = run(80 + seed + gain + (-1) ** place * noise, 0.1, seed, tuned)
+            runs += [first, second]
+            pairs.append((first.run_id, second.run_id))
+            origins |= {first.run_id: "default", second.run_id: "tuned"}
+        same = run(85 + noise, 0.05, seed, "scaffold")
+        runs.append(same)
+        pairs.append((same.run_id, same.run_id))
+        origins[same.run_id] = "default, tuned"
+    return runs, pairs, origins
+
+
+def the_study(runs: list[RunRecord], origins: dict[str, str] | None) -> Study:
+    (study,) = studies(frames(runs, origins))
+    return study
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_gains_are_paired_and_losers_come_first(named: bool) -> None:
+    runs, pairs, origins = both()
+    table = gains_table(the_study(runs, origins if named else None), pairs)
+    assert table is not None
+    rows = table.shown[["Partition", "Strategy", "Gain [points]", "Claim"]].to_numpy().tolist()
+    # Mean over cells of each seed: (2 - 1 + 0) / 3 and the noises cancel.
+    assert [row[1] for row in rows] == ["fedprox(mu=0.01)", "scaffold", "fedavg", ""]
+    assert rows[0][2].startswith("-1.00 ± ")
+    assert [row[3] for row in rows] == ["worse", "the default won", "better", ""]
+    assert rows[1][2] == "0.00 (all equal)"
+    assert rows[3][0] == "mean over three cells"
+    assert rows[3][2] == "+0.33 (all equal)"
+    d = np.array([[2 + noise, -1 - noise, 0] for noise in NOISE])
+    found = table.raw.set_index("strategy")
+    assert found.loc["fedavg", "p_step_down"] == pytest.approx(step_down(d).p[0])
+    assert found.loc["fedavg", "p_holm"] == pytest.approx(step_down(d).holm[0])
+    assert "Family of the corrected p: the three cells of this table" in " ".join(table.caption)
+
+
+def test_gains_need_both_runs_on_the_same_rows() -> None:
+    runs, pairs, _ = both()
+    assert gains_table(the_study(runs, None), [("nothing", pairs[0][1])]) is None
+    assert gains_table(the_study(runs, None), []) is None
+    # Runs of different seeds are no pair.
+    assert gains_table(the_study(runs, None), [(pairs[0][0], pairs[3][1])]) is None
+
+
+def test_origins_become_a_column_and_tuned_runs_meet_tuned_runs() -> None:
+    runs, _, origins = both()
+    study = the_study(runs, origins)
+    # Rates and mu follow from the origin: it alone splits, and FedProx goes by its name though its mu differs.
+    assert study.panels == ("tuned",)
+    shown = main_table(study).shown
+    assert list(shown.columns) == ["Partition", "Tuned", "fedavg", "fedprox", "scaffold"]
+    assert list(shown["Tuned"]) == ["default", "tuned"]
+    assert shown.loc[0, "scaffold"] == shown.loc[1, "scaffold"]  # one run for both
+    assert [label for label, _ in study.split()] == ["default", "tuned"]
+    scores = score_table(study).shown
+    prox = scores[scores["Strategy"] == "fedprox"]
+    assert list(prox["Tuned"]) == ["default", "tuned"]
+    assert list(prox["client_lr"]) == ["0.05", "0.1"]
+    assert [text.split(", ")[3] for text in prox["Local training"]] == ["rate 0.05", "rate 0.1"]
+    found = compared(study).set_index(["strategy", "tuned"])["difference"]
+    assert found["fedprox", "default"] == pytest.approx(0)
+    assert found["fedprox", "tuned"] == pytest.approx(-3)
+    assert found["scaffold", "tuned"] == pytest.approx(85 - 80 - 4.5 - 2)
+
+
+def test_two_strategies_of_a_family_keep_their_names() -> None:
+    runs, _, origins = both()
+    study = the_study([*runs, run(70, 0.05, 0, "fedprox(mu=1)")], origins)
+    assert {"fedprox(mu=0.01)", "fedprox(mu=1)", "fedprox(mu=0.3)"} <= set(study.frames.runs["strategy"])
+
+
+def test_borrowed_values_are_an_origin_of_their_own() -> None:
+    runs = [run(80, 0.05, 0), run(81, 0.1, 0)]
+    study = the_study(runs, {runs[1].run_id: "tuned on iid"})
+    assert list(main_table(study).shown["Tuned"]) == ["default", "tuned on iid"]
+
+
+def test_every_origin_of_a_run_has_its_own_rows() -> None:
+    runs, _, origins = both()
+    found = frames(runs, origins)
+    assert len(found.runs) == len(runs) + 10
+    assert (found.persons.groupby("run").size() == 3).all()
+    assert found.runs["primary"].all()
+    assert f"({len(runs)} runs)" in " ".join(main_table(the_study(runs, origins)).caption)
