@@ -1,7 +1,7 @@
 """`check`: repeat the runs of the grid `baselines` and hold them against the files in `results/baselines/`.
 
 `--update` writes the files instead: cells whose rounds are the same to the bit keep their line; the others are
-measured anew, their jitter from `DRAWS` runs a seed whose first weights were moved by one ulp.
+measured anew, their jitter from several runs a seed whose first weights were moved by one ulp.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from experiments import provenance
 from experiments.errors import UserError
-from experiments.repeat import DRAWS, GRID, Cells, Part, cell_of, outcomes, prepare
+from experiments.repeat import GRID, Cells, Part, cell_of, outcomes, prepare
 from results.baselines import Baselines, Cell, CellKey, Jitter, Outcome, Outcomes, jitter, read, write
 from results.render import to_text
 from results.verdicts import Judgement, Verdict, changes, judge, summary, table
@@ -62,6 +62,7 @@ def check(options: Options) -> tuple[str, int]:
     for part in parts:
         _comparable(part, committed[part.name], options)
     started = perf_counter()
+    provenance.commit()  # looked up once, and now: files may be edited while the runs are made
     found, seconds = outcomes(parts, options.workers)
     text, fails = (_update if options.update else _judge)(parts, found, committed, options)
     runs = sum(len(part.work.specs) for part in parts)
@@ -214,7 +215,7 @@ def _cell(key: CellKey, runs: Outcomes, measured: Jitter | None) -> Cell:
 def jitter_of(
     parts: Sequence[Part], found: Mapping[str, Cells], workers: int | None
 ) -> dict[str, dict[CellKey, Jitter | None]]:
-    """The jitter of every cell of `parts`, from its runs in `found` and `DRAWS` moved ones a seed."""
+    """The jitter of every cell of `parts`, from its runs in `found` and `draws` moved ones a seed."""
     draws: dict[str, dict[CellKey, dict[int, list[float | None]]]] = {
         part.name: {
             key: {seed: [outcome.score] for seed, outcome in found[part.name][key].items()}
@@ -224,7 +225,7 @@ def jitter_of(
     }
     if not any(draws.values()):
         return {part.name: {} for part in parts}
-    for draw in range(1, DRAWS + 1):
+    for draw in range(1, parts[0].head.draws + 1):
         moved, _ = outcomes(parts, workers, draw)
         for name, cells in moved.items():
             for key, runs in cells.items():

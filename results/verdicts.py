@@ -18,6 +18,7 @@ from enum import StrEnum
 
 import numpy as np
 import pandas as pd
+from scipy import special
 
 from results.baselines import Baselines, Cell, CellKey, Outcome, Outcomes
 from results.render import Table
@@ -125,11 +126,9 @@ def detectable(sd: float | None, df: float | None, n: int, cells: int) -> tuple[
     """
     if sd is None or df is None or n == 0:
         return None, None
-    from scipy import stats
-
     one = sd / math.sqrt(n)
-    limit = max(FLOOR, float(stats.t.isf(FALSE_ALARMS / 2 / cells, df)) * one)
-    return limit, limit + float(stats.t.ppf(CATCH, df)) * one
+    limit = max(FLOOR, float(special.stdtrit(df, 1 - FALSE_ALARMS / 2 / cells)) * one)
+    return limit, limit + float(special.stdtrit(df, CATCH)) * one
 
 
 def table(title: str, caption: Sequence[str], rows: Sequence[Judgement]) -> Table:
