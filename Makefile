@@ -7,7 +7,7 @@ RUN := .venv/bin/python -m
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install sweep report tune test test-slow bench lint format clean
+.PHONY: help install sweep report tune test test-slow check baselines bench lint format clean
 
 help:  ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,12 @@ test: $(STAMP)  ## Run the tests
 
 test-slow: $(STAMP)  ## Run the longer checks that `make test` leaves out
 	$(RUN) pytest -q -m slow $(ARGS)
+
+check: $(STAMP)  ## Do the strategies still score what results/baselines/ says (ARGS=--quick)
+	@$(RUN) experiments check --results $(RESULTS) $(ARGS)
+
+baselines: $(STAMP)  ## Record what the strategies score now, and print what changed
+	@$(RUN) experiments check --update --results $(RESULTS) $(ARGS)
 
 bench: $(STAMP)  ## Time trainer, runs and sweep against the products alone and other frameworks
 	@$(RUN) experiments bench $(ARGS)

@@ -139,6 +139,21 @@ def parser() -> argparse.ArgumentParser:
     )
     bench.set_defaults(command="bench")
 
+    check = commands.add_parser(
+        "check",
+        help="do the strategies still score what they did",
+        description="Repeat the runs of the grid `baselines` and judge them by the files in RESULTS/baselines.",
+    )
+    check.add_argument("--quick", action="store_true", help="two seeds of each cell: under two minutes")
+    check.add_argument("--means-only", action="store_true", help="judge mean scores as on another machine, not bits")
+    check.add_argument("--update", action="store_true", help="rewrite the files and print what changed")
+    check.add_argument(
+        "--only", action="append", default=[], metavar="KEY=VALUE", help="keep only this value of an axis"
+    )
+    check.add_argument("--workers", type=int, metavar="N", help="runs at a time (default: all cores)")
+    _places(check)
+    check.set_defaults(command="baselines")
+
     known = commands.add_parser(
         "list", help="what there is", description="Strategies, partitions, data sets and grids."
     )

@@ -181,6 +181,17 @@ def bench(options: argparse.Namespace) -> int:
     return 0
 
 
+def baselines(options: argparse.Namespace) -> int:
+    """Do the strategies still score what they did; or record what they score now."""
+    from experiments.check import Options
+    from experiments.check import check as check_baselines
+
+    given = {field.name: getattr(options, field.name) for field in dataclasses.fields(Options)}
+    text, status = check_baselines(Options(**given))
+    print(text, end="")
+    return status
+
+
 def tune(options: argparse.Namespace) -> int:
     """Tune the cells of a grid."""
     from experiments.search import storage_of

@@ -5,9 +5,11 @@
     seed: [0, 1, 2]
     rounds: 25
 
-A key is an option of `run` under its own name; a list makes it an axis. Seeds are paired: for one seed every strategy
-sees the same partition, first weights and test rows, because none of those depends on the strategy. `tuned: true` gives
-every run the tuned hyper-parameters of its cell, `tuned: both` makes each run twice, as the grid says and tuned.
+A key is an option of `run` under its own name; a list makes it an axis. `strategy: examples` stands for every
+registered strategy's own examples, so that a grid of all strategies has no list to keep. Seeds are paired: for one seed
+every strategy sees the same partition, first weights and test rows, because none of those depends on the strategy.
+`tuned: true` gives every run the tuned hyper-parameters of its cell, `tuned: both` makes each run twice, as the grid
+says and tuned.
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ import yaml
 
 from experiments.errors import UserError
 from experiments.notation import nearest
-from experiments.spec import RunSpec
+from experiments.spec import STRATEGIES, RunSpec
 
 FOLDER = Path(__file__).parent / "grids"
+EXAMPLES = "examples"
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,8 @@ def load_grid(name: str, only: Sequence[str] = (), changes: Sequence[str] = ()) 
             options[key] = yaml.safe_load(value) if value.startswith("[") else value
         except yaml.YAMLError:
             raise UserError(f"--set {key}={value}: expected a value or a list such as [0, 1]") from None
+    if options.get("strategy") == EXAMPLES:
+        options["strategy"] = [example for cls in STRATEGIES.values() for example in cls.examples]
     kept: dict[str, list[Any]] = {}
     for key, value in _pairs("--only", only):
         kept.setdefault(key, []).append(_find(path.stem, options, key, value))

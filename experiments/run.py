@@ -99,8 +99,13 @@ def run(spec: RunSpec, data: RunData, engine: str = "inprocess") -> RunRecord:
     return run_models(spec, data, engine)[0]
 
 
-def run_models(spec: RunSpec, data: RunData, engine: str = "inprocess") -> tuple[RunRecord, Models | None]:
+def run_models(
+    spec: RunSpec, data: RunData, engine: str = "inprocess", moved: int = 0
+) -> tuple[RunRecord, Models | None]:
     """Run a (resolved) spec.
+
+    Args:
+        moved: number of a draw that moves the first weights by one ulp each (see `one_ulp`); 0 leaves them.
 
     Returns:
         the record, of status `ok` or `diverged`, and the last models, (M, d) with M = 1 or one an office (None if not
@@ -112,7 +117,7 @@ def run_models(spec: RunSpec, data: RunData, engine: str = "inprocess") -> tuple
     """
     wall, cpu = perf_counter(), process_time()
     offices = deal_rows(spec, data)
-    server, clients = sides(spec, data, offices)
+    server, clients = sides(spec, data, offices, moved)
     outcome = engine_of(engine)(server, clients, len(clients.workloads))
     record = _record(spec, data, offices, outcome, engine)
     record["cost"] |= outcome.seconds | {"wall_s": perf_counter() - wall, "cpu_s": process_time() - cpu}
@@ -139,10 +144,10 @@ def advance(
     return decode_fields(record), end
 
 
-def attempt(spec: RunSpec, data: RunData, engine: str = "inprocess") -> tuple[RunRecord, Models | None]:
+def attempt(spec: RunSpec, data: RunData, engine: str = "inprocess", moved: int = 0) -> tuple[RunRecord, Models | None]:
     """As `run_models`, but a run that raises comes back as a record of status `failed` with its error."""
     try:
-        return run_models(spec, data, engine)
+        return run_models(spec, data, engine, moved)
     except Exception as error:
         where = "" if isinstance(error, ValueError) else "\n" + "".join(traceback.format_tb(error.__traceback__)[-3:])
         return failed(spec, data, engine, f"{type(error).__name__}: {error}{where}"), None
@@ -168,8 +173,8 @@ def deal_rows(spec: RunSpec, data: RunData) -> Deal:
     )
 
 
-def sides(spec: RunSpec, data: RunData, offices: Deal) -> tuple[ServerSide, ClientSide]:
-    """What the server and what the clients are given."""
+def sides(spec: RunSpec, data: RunData, offices: Deal, moved: int = 0) -> tuple[ServerSide, ClientSide]:
+    """What the server and what the clients are given; `moved` as in `run_models`."""
     scale = standardiser(spec, data, offices)
     classes, shape = len(data.about.classes), data.train.x.shape[1:]
     x = scale(data.train.x)
@@ -177,10 +182,24 @@ def sides(spec: RunSpec, data: RunData, offices: Deal) -> tuple[ServerSide, Clie
     test = None if data.test is None else dataclasses.replace(data.test, x=scale(data.test.x))
     workloads = spec.strategy.regroup([Workload(rows, steps_a_round(spec, len(rows))) for rows in offices.train])
     first = spec.model.first_weights(shape, classes, stream(spec.seed, Purpose.INITIAL_WEIGHTS))
+    if moved:
+        first = one_ulp(first, spec.seed, moved)
     return (
         ServerSide(spec, first, len(workloads), classes, shape, test, validation),
         ClientSide(spec, x, data.train.y, classes, tuple(workloads)),
     )
+
+
+def one_ulp(w: Models, seed: int, draw: int) -> Models:
+    """Every weight moved to the next float up or down, by a coin of its own: what another CPU path does to a run.
+
+    Not an option of a run, so it is in no hash: only `check` asks for it, to learn how far rounding moves a score.
+
+    Args:
+        draw: which set of coins, from 1; every seed and draw has its own.
+    """
+    up = stream(seed, Purpose.INITIAL_WEIGHTS, round_=draw).integers(2, size=w.shape, dtype=np.int8)
+    return np.nextafter(w, np.where(up, np.float32(np.inf), np.float32(-np.inf)))
 
 
 def standardiser(spec: RunSpec, data: RunData, offices: Deal) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:

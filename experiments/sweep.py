@@ -47,12 +47,14 @@ def sweep(
     engine: str = "inprocess",
     workers: int | None = None,
     address: str | None = None,
+    moved: int = 0,
 ) -> Summary:
     """Make every run of `todo` and store each as it ends.
 
     Args:
         workers: runs at a time; all cores by default.
         address: a Ray cluster to join, instead of starting Ray here.
+        moved: as in `run.run_models`, in process alone; such runs belong in no store that is kept.
 
     Raises:
         UserError: no cluster at `address`.
@@ -60,7 +62,7 @@ def sweep(
     summary = Summary()
     if not todo:
         return summary
-    records = one_by_one(todo, data, engine) if engine != "inprocess" else on_ray(todo, data, workers, address)
+    records = one_by_one(todo, data, engine) if engine != "inprocess" else on_ray(todo, data, workers, address, moved)
     with Progress(len(todo)) as progress:
         try:
             for record in records:
@@ -81,7 +83,11 @@ def one_by_one(todo: Sequence[RunSpec], data: Mapping[DataKey, RunData], engine:
 
 
 def on_ray(
-    todo: Sequence[RunSpec], data: Mapping[DataKey, RunData], workers: int | None, address: str | None
+    todo: Sequence[RunSpec],
+    data: Mapping[DataKey, RunData],
+    workers: int | None,
+    address: str | None,
+    moved: int = 0,
 ) -> Generator[RunRecord]:
     """Records as they end. Closing the generator cancels what is in flight and leaves Ray."""
     import ray
@@ -96,7 +102,7 @@ def on_ray(
         while True:
             # Two tasks a worker keep it busy while the driver writes; the rest wait here: Ctrl-C has little to cancel.
             for spec in waiting:
-                flying[task.remote(spec, *shared[data_key(spec)])] = spec
+                flying[task.remote(spec, *shared[data_key(spec)], moved)] = spec
                 if len(flying) >= 2 * slots:
                     break
             if not flying:
@@ -161,6 +167,6 @@ def _put(data: RunData) -> tuple[Any, Any]:
     return ray.put(replace(data, test=None)), ray.put(data.test)
 
 
-def _run(spec: RunSpec, train: RunData, test: Any) -> RunRecord:
+def _run(spec: RunSpec, train: RunData, test: Any, moved: int) -> RunRecord:
     """The Ray task. Ray has mapped the rows already."""
-    return attempt(spec, replace(train, test=test))[0]
+    return attempt(spec, replace(train, test=test), moved=moved)[0]

@@ -58,13 +58,23 @@ def locate(path: Path | None) -> Path:
             if not named.exists():
                 raise DataError(f"{name}: there is no file or folder {named}; {REMEDY}")
             return named
-    kept = cache_dir() / "downloads" / "uci-har.zip"
+    kept = downloaded()
     if not kept.exists():
         try:
             fetch(URL, kept)
         except DataNotFound as error:
             raise DataNotFound(f"UCI HAR is not on this machine and {error}; {REMEDY}") from None
     return kept
+
+
+def downloaded() -> Path:
+    """Where a download is kept, or would be."""
+    return cache_dir() / "downloads" / "uci-har.zip"
+
+
+def at_hand(path: Path | None) -> bool:
+    """Whether somebody names the data or an earlier download is there: whether it can be had without a network."""
+    return path is not None or bool(os.environ.get(VARIABLE)) or downloaded().exists()
 
 
 def _tables(part: str) -> tuple[str, str, str]:
