@@ -131,7 +131,7 @@ def advance(
 
     Returns:
         the record, of status `stopped` where rounds are left, with the figures of the rounds so far and the bits of a
-        run that was never stopped (its seconds are those of this call); and where to go on from, None if it diverged.
+        run that was never stopped; and where to go on from, None if it diverged.
     """
     wall, cpu = perf_counter(), process_time()
     offices = deal_rows(spec, data)
@@ -140,7 +140,9 @@ def advance(
     record = _record(spec, data, offices, outcome, "inprocess")
     if end and end.round < spec.rounds:
         record["status"] = "stopped"
-    record["cost"] |= outcome.seconds | {"wall_s": perf_counter() - wall, "cpu_s": process_time() - cpu}
+    for name, spent in (("wall_s", perf_counter() - wall), ("cpu_s", process_time() - cpu)):
+        outcome.seconds[name] = outcome.seconds.get(name, 0.0) + spent  # the checkpoint's outcome: later rounds add up
+    record["cost"] |= outcome.seconds
     return decode_fields(record), end
 
 

@@ -35,6 +35,8 @@ def test_it_goes_on_with_the_same_bits(strategy: str, options: dict[str, object]
     for last in parts:
         assert last.status == "ok"
         assert told(last) == told(whole)
+        assert last.cost.wall_s > first.cost.wall_s, "seconds are the run's, not the last part's"
+        assert last.cost.cpu_s > first.cost.cpu_s
 
 
 def test_what_diverges_leaves_nothing_to_go_on_from() -> None:

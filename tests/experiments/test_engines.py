@@ -44,7 +44,7 @@ def both(**options: Any) -> tuple[Any, Any]:
     "options",
     [
         {"strategy": Remembering(), "fraction": 0.5, "partition": "dirichlet_even(0.3)"},
-        {"strategy": "local", "optimizer": "sgd(momentum=0.9)"},
+        pytest.param({"strategy": "local", "optimizer": "sgd(momentum=0.9)"}, marks=pytest.mark.slow),
     ],
     ids=["memory and cohorts", "local"],
 )

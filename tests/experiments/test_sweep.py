@@ -135,16 +135,15 @@ def test_diverged_and_failed_runs_stop_nothing_and_are_told(tmp_path: Path) -> N
         "strategy: [fedavg, 'flower(path=flwr.serverapp.strategy.Bulyan, num_malicious_nodes=1)']\n"
         "client_lr: [0.05, 1e6]\n"
     )
-    done = sweep(str(grid), tmp_path, "--workers", "1")
+    done = sweep(str(grid), tmp_path, "--workers", "1")  # with a report, which tells of both
     assert done.returncode == 1
     assert "1 run, 0 skipped, 2 failed, 1 diverged" in done.stderr
-    again = sweep(str(grid), tmp_path, "--workers", "1")
+    again = sweep(str(grid), tmp_path, "--workers", "1", "--no-report")
     assert "0 run, 2 skipped, 2 failed, 0 diverged" in again.stderr, (
         "failed runs are tried again, diverged ones are not"
     )
-    only = sweep(
-        str(grid), tmp_path / "other", "--workers", "1", "--only", "strategy=fedavg", "--only", "client_lr=1e6"
-    )
+    diverging = ("--only", "strategy=fedavg", "--only", "client_lr=1e6", "--no-report")
+    only = sweep(str(grid), tmp_path / "other", "--workers", "1", *diverging)
     assert only.returncode == 3
 
 
@@ -179,18 +178,8 @@ def test_an_address_without_a_cluster_is_told(grid: str, tmp_path: Path) -> None
 
 
 def test_flowers_simulation_can_make_a_sweep(grid: str, whole: Path, tmp_path: Path) -> None:
-    done = sweep(
-        grid,
-        tmp_path,
-        "--engine",
-        "simulation",
-        "--only",
-        "seed=0",
-        "--only",
-        "strategy=fedavg",
-        "--only",
-        "partition=iid",
-    )
+    one = ("--only", "seed=0", "--only", "strategy=fedavg", "--only", "partition=iid")
+    done = sweep(grid, tmp_path, "--engine", "simulation", "--no-report", *one)
     assert done.returncode == 0, done.stderr
     [record] = Store(tmp_path).records()
     twin = Store(whole).get(record.run_id, "inprocess")

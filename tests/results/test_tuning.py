@@ -117,6 +117,17 @@ def test_a_tuned_cell_prints_both_values_the_default_and_the_cost() -> None:
     assert other.shown.loc[0, "Marks"] == "tuned on other data (aa)"
 
 
+def test_the_tuned_table_says_what_halving_would_have_cost() -> None:
+    def said(*shares: float | None) -> list[str]:
+        table = tuned_table([winner(partition=f"shards({n})", halving_loses=share) for n, share in enumerate(shares)])
+        assert table
+        return [line for line in table.caption if line.startswith("Halving")]
+
+    assert said(None) == []
+    assert "in one study without it, it would have stopped the best trial in 12 % of" in said(None, 0.123)[0]
+    assert "in 2 studies without it, it would have stopped the best trial in 5 to 40 % of" in said(0.4, 0.05)[0]
+
+
 def test_importance_has_a_column_for_every_parameter() -> None:
     table = importance_table([winner(), winner("fedprox", importance={"client_lr": 0.4, "mu": 0.6})])
     assert table is not None
