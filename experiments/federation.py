@@ -14,17 +14,18 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from experiments.engines.grid import Diverged, OrderedGrid, who_is_who
 from experiments.seeds import Purpose, stream
-from experiments.training.evaluation import Evaluation, Evaluator, Rows
+from experiments.training.evaluation import Evaluation, Evaluator, Rows, from_metrics
 from strategies import Federation, Memory
+from strategies.protection.meter import Meter
 from strategies.wire import pack, unpack
 
 if TYPE_CHECKING:
-    from flwr.app import ArrayRecord
     from flwr.serverapp.strategy import Strategy as FlowerStrategy
 
     from experiments.spec import RunSpec
@@ -41,6 +42,7 @@ class Outcome:
         diverged: why the run could not go on, or None.
         bytes_up, bytes_down, rejected: by client.
         seconds: by phase.
+        meters: of a protected run's server, and of its clients where the engine can see them.
     """
 
     rounds: list[dict[str, Any]] = field(default_factory=list)
@@ -51,6 +53,7 @@ class Outcome:
     bytes_down: list[int] = field(default_factory=list)
     rejected: list[int] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    meters: list[Meter] = field(default_factory=list)
 
     def add(self, grid: OrderedGrid) -> None:
         """What a Grid counted since it was made."""
@@ -67,7 +70,7 @@ class Checkpoint:
 
     Attributes:
         outcome: up to here.
-        arrays: the model, or models, as the server would send them next.
+        arrays: the model, or models, as the server would send them next; empty under protection.
         server: attributes of the Flower strategy.
         memories: what offices remember, by client.
         generators: states of Python's and NumPy's global generators, for strategies that draw from them.
@@ -91,11 +94,12 @@ class ServerSide:
 
     Attributes:
         spec: the run's options.
-        first: first weights of the model, (d,).
+        first: first weights of the model, (d,); empty under protection, where the offices make them.
         clients: number of clients.
         classes, shape: of the data.
         test: the common test rows, or None.
         validation: validation rows by office.
+        measured: as in `Federation`.
     """
 
     spec: RunSpec
@@ -105,6 +109,7 @@ class ServerSide:
     shape: tuple[int, ...]
     test: Rows | None
     validation: tuple[Rows, ...]
+    measured: frozenset[int] | None = None
 
     def __call__(self, inner: Grid) -> Outcome:
         """Run all rounds."""
@@ -121,9 +126,16 @@ class ServerSide:
         cohort = max(1, round(spec.fraction * self.clients))
         done = start.round if start else 0
         grid = OrderedGrid(
-            inner, who_is_who(inner, self.clients), spec.seed, cohort, spec.reject_nonfinite, rounds_done=done
+            inner,
+            who_is_who(inner, self.clients),
+            spec.seed,
+            cohort,
+            spec.reject_nonfinite,
+            rounds_done=done,
+            dropout=spec.dropout,
+            protected=spec.strategy.protected,
         )
-        federation = Federation(self.clients, cohort, len(self.first), spec.seed)
+        federation = Federation(self.clients, cohort, len(self.first), spec.seed, self.measured)
         if spec.strategy.global_random:
             seed = int(stream(spec.seed, Purpose.STRATEGY).integers(2**32))
             random.seed(seed)
@@ -139,11 +151,13 @@ class ServerSide:
                 np.random.set_state(start.generators[1])  # noqa: NPY002
         watched = watch.over(strategy)
         try:
-            watched.start(grid, initial_arrays=pack(arrays), num_rounds=until - done, evaluate_fn=watch.evaluate)
+            first = ArrayRecord() if spec.strategy.protected else pack(arrays)
+            watched.start(grid, initial_arrays=first, num_rounds=until - done, evaluate_fn=watch.evaluate)
         except Diverged as reason:
             watch.outcome.diverged = str(reason)
         outcome = watch.outcome
         outcome.add(grid)
+        outcome.meters = [strategy.meter] if hasattr(strategy, "meter") else []
         if outcome.diverged:
             return outcome, None
         generators = None
@@ -167,7 +181,11 @@ class _Watch:
         self.done = done  # rounds before this start: Flower's loop counts from 1
         self.arrays: NDArray[Any] = side.first
         self.train_loss: float | None = None
-        self.evaluator = Evaluator(side.spec.model, side.classes, side.shape, side.test, side.validation)
+        self.classes = side.classes
+        self.seen: Evaluation | None = None  # by an office, under protection
+        self.evaluator = None
+        if not side.spec.strategy.protected:
+            self.evaluator = Evaluator(side.spec.model, side.classes, side.shape, side.test, side.validation)
 
     def over(self, strategy: FlowerStrategy) -> FlowerStrategy:
         """Time the aggregation; Flower's loop would keep the old model silently if it returned nothing."""
@@ -188,6 +206,19 @@ class _Watch:
 
         strategy.configure_train = counted  # type: ignore[method-assign, assignment]
         strategy.aggregate_train = checked  # type: ignore[method-assign]
+        if self.evaluator is None:
+            ask, hear = strategy.configure_evaluate, strategy.aggregate_evaluate
+
+            def asked(server_round: int, *rest: Any) -> Any:
+                return ask(self.done + server_round, *rest)
+
+            def heard(server_round: int, replies: Any) -> Any:
+                metrics = hear(self.done + server_round, replies)
+                self.seen = from_metrics(metrics, self.classes) if metrics else None
+                return metrics
+
+            strategy.configure_evaluate = asked  # type: ignore[method-assign, assignment]
+            strategy.aggregate_evaluate = heard  # type: ignore[method-assign]
         return strategy
 
     def evaluate(self, round_: int, arrays: ArrayRecord) -> None:
@@ -195,13 +226,17 @@ class _Watch:
         if round_ == 0:
             return
         round_ += self.done
-        started = perf_counter()
-        self.arrays = unpack(arrays)
-        models = np.atleast_2d(self.arrays).astype(np.float32, copy=False)
-        if not np.isfinite(models).all():
-            raise Diverged(f"round {round_}: the model is not finite")
-        seen = self.evaluator(models)
-        self.outcome.seconds["evaluate_s"] += perf_counter() - started
+        if self.evaluator is None:
+            seen, models = self.seen, None
+            assert seen is not None
+        else:
+            started = perf_counter()
+            self.arrays = unpack(arrays)
+            models = np.atleast_2d(self.arrays).astype(np.float32, copy=False)
+            if not np.isfinite(models).all():
+                raise Diverged(f"round {round_}: the model is not finite")
+            seen = self.evaluator(models)
+            self.outcome.seconds["evaluate_s"] += perf_counter() - started
         if seen.test_loss is not None and not np.isfinite(seen.test_loss):
             raise Diverged(f"round {round_}: the test loss is not finite")
         self.outcome.models, self.outcome.evaluation = models, seen

@@ -12,7 +12,7 @@ import json
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any, Literal
@@ -28,12 +28,14 @@ from experiments.federation import Checkpoint, Outcome, ServerSide
 from experiments.notation import canonical
 from experiments.seeds import Purpose, stream
 from experiments.spec import DEFAULT_CLIENTS, RunSpec
-from experiments.training.clients import ClientSide, measured
+from experiments.training.clients import ClientSide, Keys, measured
 from experiments.training.evaluation import Evaluation, Rows
 from experiments.training.schedule import steps_a_round
 from partitions import Deal, Fold, Pool, deal
 from results.record import RunRecord, decode_fields
 from strategies import Strategy, Workload
+from strategies.protection.base import Protected
+from strategies.protection.meter import total
 
 LAST_ROUNDS = 5  # the score is the mean over these; fixed before any run
 OFFICES = ("CBS", "ISTAT", "ONS", "STATCAN")
@@ -94,18 +96,19 @@ def resolved(spec: RunSpec, data: RunData) -> RunSpec:
 Models = NDArray[np.float32]
 
 
-def run(spec: RunSpec, data: RunData, engine: str = "inprocess") -> RunRecord:
+def run(spec: RunSpec, data: RunData, engine: str = "inprocess", keys: Keys | None = None) -> RunRecord:
     """Run a (resolved) spec; the record alone of `run_models`."""
-    return run_models(spec, data, engine)[0]
+    return run_models(spec, data, engine, keys=keys)[0]
 
 
 def run_models(
-    spec: RunSpec, data: RunData, engine: str = "inprocess", moved: int = 0
+    spec: RunSpec, data: RunData, engine: str = "inprocess", moved: int = 0, keys: Keys | None = None
 ) -> tuple[RunRecord, Models | None]:
     """Run a (resolved) spec.
 
     Args:
         moved: number of a draw that moves the first weights by one ulp each (see `one_ulp`); 0 leaves them.
+        keys: of a protected run; by default (as in a tuning run) none, and its integers travel in clear.
 
     Returns:
         the record, of status `ok` or `diverged`, and the last models, (M, d) with M = 1 or one an office (None if not
@@ -117,10 +120,11 @@ def run_models(
     """
     wall, cpu = perf_counter(), process_time()
     offices = deal_rows(spec, data)
-    server, clients = sides(spec, data, offices, moved)
+    server, clients = sides(spec, data, offices, moved, keys)
     outcome = engine_of(engine)(server, clients, len(clients.workloads))
     record = _record(spec, data, offices, outcome, engine)
     record["cost"] |= outcome.seconds | {"wall_s": perf_counter() - wall, "cpu_s": process_time() - cpu}
+    _add_protection(record, spec, clients, outcome)
     return decode_fields(record), outcome.models
 
 
@@ -146,10 +150,12 @@ def advance(
     return decode_fields(record), end
 
 
-def attempt(spec: RunSpec, data: RunData, engine: str = "inprocess", moved: int = 0) -> tuple[RunRecord, Models | None]:
+def attempt(
+    spec: RunSpec, data: RunData, engine: str = "inprocess", moved: int = 0, keys: Keys | None = None
+) -> tuple[RunRecord, Models | None]:
     """As `run_models`, but a run that raises comes back as a record of status `failed` with its error."""
     try:
-        return run_models(spec, data, engine, moved)
+        return run_models(spec, data, engine, moved, keys)
     except Exception as error:
         where = "" if isinstance(error, ValueError) else "\n" + "".join(traceback.format_tb(error.__traceback__)[-3:])
         return failed(spec, data, engine, f"{type(error).__name__}: {error}{where}"), None
@@ -175,21 +181,31 @@ def deal_rows(spec: RunSpec, data: RunData) -> Deal:
     )
 
 
-def sides(spec: RunSpec, data: RunData, offices: Deal, moved: int = 0) -> tuple[ServerSide, ClientSide]:
-    """What the server and what the clients are given; `moved` as in `run_models`."""
+def sides(
+    spec: RunSpec, data: RunData, offices: Deal, moved: int = 0, keys: Keys | None = None
+) -> tuple[ServerSide, ClientSide]:
+    """What the server and what the clients are given; `moved` and `keys` as in `run_models`."""
     scale = standardiser(spec, data, offices)
     classes, shape = len(data.about.classes), data.train.x.shape[1:]
     x = scale(data.train.x)
     validation = tuple(Rows(x[rows], data.train.y[rows], data.train.person[rows]) for rows in offices.validation)
     test = None if data.test is None else dataclasses.replace(data.test, x=scale(data.test.x))
     workloads = spec.strategy.regroup([Workload(rows, steps_a_round(spec, len(rows))) for rows in offices.train])
+    first = partial(first_weights, spec, shape, classes, moved)
+    held = tuple(workloads)
+    if not spec.strategy.protected:
+        server = ServerSide(spec, first(), len(held), classes, shape, test, validation)
+        return server, ClientSide(spec, x, data.train.y, classes, held)
+    keys = keys or Keys(measured=frozenset())
+    # The model lives with the offices, and so do the rows that it is scored on.
+    server = ServerSide(spec, np.empty(0, np.float32), len(held), classes, shape, None, (), keys.measured)
+    return server, ClientSide(spec, x, data.train.y, classes, held, first, test, validation, keys)
+
+
+def first_weights(spec: RunSpec, shape: tuple[int, ...], classes: int, moved: int) -> Models:
+    """The model's first weights (d,)."""
     first = spec.model.first_weights(shape, classes, stream(spec.seed, Purpose.INITIAL_WEIGHTS))
-    if moved:
-        first = one_ulp(first, spec.seed, moved)
-    return (
-        ServerSide(spec, first, len(workloads), classes, shape, test, validation),
-        ClientSide(spec, x, data.train.y, classes, tuple(workloads)),
-    )
+    return one_ulp(first, spec.seed, moved) if moved else first
 
 
 def one_ulp(w: Models, seed: int, draw: int) -> Models:
@@ -323,6 +339,35 @@ def _record(spec: RunSpec, data: RunData, offices: Deal, outcome: Outcome, engin
         "final": None if outcome.diverged else final(outcome, rows),
         "cost": {key: sum(row[key] for row in rows) for key in ("bytes_up", "bytes_down")},
         "filtered": any(outcome.rejected),
+    }
+
+
+def _add_protection(record: dict[str, Any], spec: RunSpec, clients: ClientSide, outcome: Outcome) -> None:
+    """What protection cost, and what it was: of the rounds that were computed in earnest."""
+    strategy = spec.strategy
+    if not isinstance(strategy, Protected):
+        return
+    spent, keys = total(outcome.meters), clients.keys
+    measured = spec.rounds if keys.measured is None else len(keys.measured)
+    names = ("train_s", "evaluate_s", "encrypt_s", "add_s", "decrypt_s", "critical_s", "clipped")
+    record["cost"] |= {name: spent[name] for name in names if name in spent} | {
+        "keygen_s": keys.seconds + spent["keygen_s"],
+        "cpu_s": record["cost"]["cpu_s"] + spent.get("crypto_cpu_s", 0.0),
+        "encrypted_share": strategy.encrypted_share if measured else 0.0,
+        "crypto_processes": keys.processes if measured else 0,
+    }
+    record["protection"] = {
+        "protocol": type(strategy).__module__.rpartition(".")[2],
+        "assumption": strategy.assumes,
+        "bits": strategy.bits,
+        "rounding": strategy.rounds_by,
+        "clip": strategy.clip,
+        "min_offices": strategy.min_offices,
+        "measured_rounds": measured,
+        "rounds": len(outcome.rounds),
+        "clipped_share": spent["clipped"] / spent["sent"] if spent.get("sent") else None,
+        "error": spent.get("error"),
+        "error_bound": spent.get("error_bound"),
     }
 
 

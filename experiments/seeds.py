@@ -25,6 +25,8 @@ class Purpose(IntEnum):
     COHORT = 3
     ORDER = 4
     STRATEGY = 5
+    DROPOUT = 6
+    ROUNDING = 7
 
 
 def stream(seed: int, purpose: Purpose, round_: int = 0, client: int = 0) -> np.random.Generator:

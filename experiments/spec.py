@@ -18,6 +18,7 @@ from typing import Any
 
 from experiments.data import SOURCES
 from experiments.data.dataset import Source
+from experiments.dropout import DROPOUTS, Drop
 from experiments.errors import UserError
 from experiments.notation import build, canonical, nearest, parse
 from experiments.registry import Folder
@@ -155,6 +156,9 @@ class RunSpec:
     min_examples: int = option(64, _whole(1), "training rows every office has at least")
     row_order: str = option(
         "shuffled", _one_of("shuffled", "file", "label"), "an office's rows in an epoch: shuffled, file or label"
+    )
+    dropout: Drop | None = option(
+        None, _optional(_built(DROPOUTS, "dropout")), "offices that vanish in a round, e.g. drop(rate=0.1, phase=update)"
     )
     reject_nonfinite: bool = option(True, _truth, "leave out updates that are not finite or absurdly long")
     trainer: str = option(

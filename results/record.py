@@ -107,7 +107,11 @@ class Final(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """Totals of a run: seconds by phase, bytes over all offices, share of the weights encrypted, values clipped."""
+    """Totals of a run: seconds by phase, bytes over all offices, share of the weights encrypted, values clipped.
+
+    Under protection encrypt_s is of all offices, add_s the server's, decrypt_s of one office, keygen_s once a run;
+    critical_s is what real offices would wait for: each round's slowest encryption, the additions and one decryption.
+    """
 
     train_s: float = 0.0
     aggregate_s: float = 0.0
@@ -116,6 +120,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     add_s: float = 0.0
     decrypt_s: float = 0.0
     keygen_s: float = 0.0
+    critical_s: float = 0.0
     wall_s: float = 0.0
     cpu_s: float = 0.0
     bytes_up: int = 0
@@ -151,6 +156,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         error: why it failed or diverged.
         filtered: an update was left out, so the strategy did not see all it was sent.
         privacy: what was spent, where a run claims any.
+        protection: how updates were kept from the server, and the rounding it cost. Seconds under `cost` are those of
+            its `measured_rounds`; in the other rounds of a simulation the same integers travelled in clear.
     """
 
     schema: int = SCHEMA
@@ -168,6 +175,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     final: Final | None = None
     cost: Cost = Cost()
     privacy: dict[str, Any] | None = None
+    protection: dict[str, Any] | None = None
     environment: Environment = Environment()
 
     @property

@@ -9,6 +9,9 @@ batched pass:
     gradient(g, w, w_t, memory) -> g        change it in any other way; arrays are stacked, (K, d)
     close(update, memory) -> reply, memory  write what the server gets, and what the office keeps for the next round
 
+What the server makes of the mean update is one more, `server_step`; under protection (encryption, masking) the offices
+make it, alike, because the model lives with them.
+
 Everything has FedAvg's behaviour as its default: a strategy overrides only what differs.
 """
 
@@ -45,12 +48,15 @@ class Federation:
         cohort: number of clients that train in a round.
         weights: length d of the flat model.
         seed: for strategies that draw at the server; every draw takes its own stream from it.
+        measured: rounds that a protected run computes as it would in earnest; None is all of them. In the others its
+            integers travel in clear, which no result can tell (see `strategies.protection`).
     """
 
     clients: int
     cohort: int
     weights: int
     seed: int
+    measured: frozenset[int] | None = None
 
 
 class OfficeGrid(Protocol):
@@ -59,6 +65,13 @@ class OfficeGrid(Protocol):
     @property
     def offices(self) -> Mapping[int, int]:
         """Node id -> office index of this round's cohort, in office order."""
+
+    @property
+    def everyone(self) -> Mapping[int, int]:
+        """Node id -> office index of all clients, whoever's turn it is."""
+
+    def reject(self, node: int, reason: str) -> None:
+        """Count (and log) that a node's update was left out of this round's sum."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +102,14 @@ class Update:
     train_loss: float  # mean over the round's minibatches, each at the weights of its step
 
 
+class Client(Protocol):
+    """A strategy as an office runs it."""
+
+    def open(self, message: Message, memory: Memory) -> Job: ...
+
+    def close(self, update: Update, memory: Memory) -> tuple[RecordDict, Memory]: ...
+
+
 class Strategy(ABC):
     """Base of every strategy's dataclass.
 
@@ -97,6 +118,8 @@ class Strategy(ABC):
         dp: `after_noise` if its extra terms act after a noised gradient, else the reason why local DP is refused.
         federated: False for the reference arms, which send nothing (their bytes are 0).
         own_models: every office keeps a model of its own, so that the state is (K, d).
+        protected: the model lives with the offices and the server sees no update in clear (`strategies.protection`).
+        phases: messages of a round at which an office may be lost, in order.
         global_random: its server draws from Python's and NumPy's global generators, which a run seeds for it.
         examples: notations that show it, run by the law tests.
     """
@@ -105,6 +128,8 @@ class Strategy(ABC):
     dp: ClassVar[str] = "refused: not shown to act after the noise"
     federated: ClassVar[bool] = True
     own_models: ClassVar[bool] = False
+    protected: ClassVar[bool] = False
+    phases: ClassVar[tuple[str, ...]] = ("update",)
     global_random: ClassVar[bool] = False
     examples: ClassVar[Sequence[str]] = ()
 
@@ -143,6 +168,15 @@ class Strategy(ABC):
         from strategies.wire import reply
 
         return reply(update), memory
+
+    def server_step(self, x: Any, d: Any, state: Memory) -> tuple[Any, Memory]:
+        """The next model (d,) of a linear strategy from the model `x` and the offices' mean update `d`, with the state
+        of earlier steps (empty at first) and that of this one; x + d by default."""
+        return x + d, state
+
+    def weight(self, num_examples: int, num_batches: int) -> float:
+        """What an office counts in the mean of a linear strategy, before normalisation: its examples by default."""
+        return float(num_examples)
 
     def search_space(self) -> dict[str, Any]:
         """Hyper-parameters to tune, at most two: name -> (low, high) on a log scale, or a list of choices."""

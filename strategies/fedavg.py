@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
-from flwr.app import ArrayRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp.strategy import FedAvg as FlowerFedAvg
 
-from strategies.base import Federation, Strategy, Weighting, check_choice
+from strategies.base import Federation, Memory, Strategy, Weighting, check_choice
 from strategies.wire import arrays_of, metrics_of, pack, unpack
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ class FedAvg(Strategy):
     def __post_init__(self) -> None:
         check_choice("weighting", self.weighting, get_args(Weighting))
 
+    def weight(self, num_examples: int, num_batches: int) -> float:
+        return {"uniform": 1.0, "examples": float(num_examples), "batches": float(num_batches)}[self.weighting]
+
     def server(self, grid: Grid, federation: Federation) -> FedAvgServer:
         return FedAvgServer(weighted_by_key=WEIGHTED_BY[self.weighting], **everyone(federation))
 
@@ -68,6 +71,32 @@ class FedAvgServer(FlowerFedAvg):
 
         mean = weighted_mean([unpack(arrays_of(content)) for content in contents], shares)
         return pack(mean), MetricRecord({"train_loss": sum(p * loss for p, loss in zip(shares, losses, strict=True))})
+
+
+class SteppingServer(FedAvgServer):
+    """FedAvg's mean, and then the strategy's `server_step` on the mean update."""
+
+    def __init__(self, strategy: Strategy, **options: Any) -> None:
+        super().__init__(**options)
+        self.strategy = strategy
+        self.state: Memory = {}
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """As Flower's; the model is kept for the step."""
+        self.x = unpack(arrays)
+        return super().configure_train(server_round, arrays, config, grid)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """x + ..., in the model's precision."""
+        mean, metrics = super().aggregate_train(server_round, replies)
+        if mean is None:
+            return None, None
+        x, self.state = self.strategy.server_step(self.x, unpack(mean) - self.x, self.state)
+        return pack(x.astype(self.x.dtype, copy=False)), metrics
 
 
 def everyone(federation: Federation) -> dict[str, Any]:

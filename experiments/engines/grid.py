@@ -19,8 +19,9 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
+from experiments.dropout import PHASES, Drop
 from experiments.seeds import Purpose, stream
-from strategies.wire import arrays_of, payload_bytes, unpack
+from strategies.wire import arrays_of, config_of, payload_bytes, unpack
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +42,23 @@ class OrderedGrid(Grid):
         cohort: clients a round.
         reject_nonfinite: leave bad updates out (and count them), or let the strategy have them.
         rounds_done: before this Grid's first; cohorts go on from there.
+        dropout: which offices vanish, or None.
+        protected: updates cannot be read here: offices check their own, and say so where they send none.
     """
 
     def __init__(
-        self, inner: Grid, nodes: list[int], seed: int, cohort: int, reject_nonfinite: bool, rounds_done: int = 0
+        self,
+        inner: Grid,
+        nodes: list[int],
+        seed: int,
+        cohort: int,
+        reject_nonfinite: bool,
+        rounds_done: int = 0,
+        dropout: Drop | None = None,
+        protected: bool = False,
     ) -> None:
         self.inner, self.nodes, self.seed, self.cohort = inner, nodes, seed, cohort
-        self.reject_nonfinite = reject_nonfinite
+        self.reject_nonfinite, self.dropout, self.protected = reject_nonfinite, dropout, protected
         self.office_of = {node: office for office, node in enumerate(nodes)}
         self.bytes_up = [0] * len(nodes)
         self.bytes_down = [0] * len(nodes)
@@ -63,6 +74,12 @@ class OrderedGrid(Grid):
             rng = stream(self.seed, Purpose.COHORT, self.round)
             drawn = np.sort(rng.choice(everyone, self.cohort, replace=False))
         self._offices = {self.nodes[office]: int(office) for office in drawn}
+        self._vanishing = self.dropout.vanishing(self.seed, self.round, drawn.tolist()) if self.dropout else {}
+
+    @property
+    def everyone(self) -> Mapping[int, int]:
+        """Node id -> office of all clients, whoever's turn it is."""
+        return self.office_of
 
     @property
     def offices(self) -> Mapping[int, int]:
@@ -83,6 +100,9 @@ class OrderedGrid(Grid):
         messages = sorted(messages, key=lambda message: self.office_of[message.metadata.dst_node_id])
         if not messages:
             return []
+        messages = [message for message in messages if not self._lost(message)]
+        if not messages:
+            raise RuntimeError(f"round {self.round}: every client has vanished")
         started = perf_counter()
         replies = sorted(
             self.inner.send_and_receive(messages, timeout=timeout),
@@ -93,13 +113,44 @@ class OrderedGrid(Grid):
                 raise RuntimeError(f"round {self.round}, {self._name(reply)}: {reply.error.reason}")
         if len(replies) < len(messages):
             raise RuntimeError(f"round {self.round}: {len(replies)} of {len(messages)} clients answered")
+        if self.protected:
+            self._count(messages, replies)
+            if messages[0].metadata.message_type == MessageType.EVALUATE:  # the last message of a round
+                self._next_round(self.round)
         if messages[0].metadata.message_type != MessageType.TRAIN:
             return replies
         self.train_s += perf_counter() - started
+        if self.protected:
+            return self._willing(replies)
         self._count(messages, replies)
         good = self._good(messages, replies) if self.reject_nonfinite else replies
         self._next_round(self.round)
         return good
+
+    def _lost(self, message: Message) -> bool:
+        """Whether the office has vanished at this message's phase, or before."""
+        if not self._vanishing or message.metadata.message_type == MessageType.EVALUATE:
+            return False
+        at = self._vanishing.get(self.office_of[message.metadata.dst_node_id])
+        phase = str(config_of(message.content).get("phase", "update"))
+        return at is not None and phase in PHASES and PHASES.index(phase) >= PHASES.index(at)
+
+    def _willing(self, replies: list[Message]) -> list[Message]:
+        """Under protection an office whose update is not finite says so and sends none."""
+        willing = []
+        for reply in replies:
+            if config_of(reply.content).get("abstains"):
+                self.reject(reply.metadata.src_node_id, f"round {self.round}, {self._name(reply)}: its update is not finite")
+            else:
+                willing.append(reply)
+        if replies and not willing:
+            raise Diverged(f"round {self.round}: no client's update is finite")
+        return willing
+
+    def reject(self, node: int, reason: str) -> None:
+        """Count and log an update that was left out."""
+        self.rejected[self.office_of[node]] += 1
+        log.warning("%s", reason)
 
     def _count(self, messages: list[Message], replies: list[Message]) -> None:
         sent, down = None, 0

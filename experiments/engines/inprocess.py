@@ -24,7 +24,10 @@ def run(server_main: Callable[[Grid], Outcome], client_side: ClientSide, num_cli
     """Run a federation here."""
     flower.quiet()
     flower.identify()
-    return server_main(InProcessGrid(client_side, num_clients))
+    grid = InProcessGrid(client_side, num_clients)
+    outcome = server_main(grid)
+    grid.clients.finish(outcome, grid.memories)
+    return outcome
 
 
 def advance(
@@ -37,6 +40,7 @@ def advance(
     if start:
         grid.memories |= copy.deepcopy(start.memories)
     outcome, end = server.advance(grid, start, until)
+    grid.clients.finish(outcome, grid.memories)
     return outcome, end and replace(end, memories=grid.memories)
 
 

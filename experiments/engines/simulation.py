@@ -7,6 +7,7 @@ once a process instead of getting their data with every message.
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -47,6 +48,7 @@ def run(server_main: Callable[[Grid], Outcome], client_side: ClientSide, num_cli
         if not answer.exists():
             raise RuntimeError("Flower's simulation failed:\n" + "\n".join(child.stderr.splitlines()[-20:]))
         outcome: Outcome = pickle.loads(answer.read_bytes())
+        outcome.meters += [pickle.loads(meter.read_bytes()) for meter in sorted(Path(folder).glob("*.meter-*"))]
         return outcome
 
 
@@ -64,12 +66,20 @@ def client_app(task: str) -> ClientApp:
     def query(message: Message, context: Context) -> Message:
         return _answer(task, message, context)
 
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        return _answer(task, message, context)
+
     return app
 
 
 def _answer(task: str, message: Message, context: Context) -> Message:
     office = int(context.node_config["partition-id"])
-    return _clients(task).answer([message], [office], ContextMemory(context))[0]
+    clients = _clients(task)
+    reply = clients.answer([message], [office], ContextMemory(context))[0]
+    if clients.protection:  # its costs go past the server
+        Path(f"{task}.meter-{os.getpid()}").write_bytes(pickle.dumps(clients.meter))
+    return reply
 
 
 @lru_cache(maxsize=1)

@@ -4,26 +4,38 @@
 in-process engine hands it a whole round; Flower's ClientApp, in a simulation or a deployment, hands it one message at
 a time. What an office keeps between rounds is given and taken back through a mapping, so the engine decides where it
 lives.
+
+Under protection the model lives here too: the clients make the first weights, open sums with keys that the server has
+not, and score the model.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
+from experiments.seeds import Purpose, stream
+from experiments.training.evaluation import Evaluator, Rows
 from experiments.training.optimizers import CrossEntropy
-from strategies import Memory, Workload
+from strategies import Job, Memory, Update, Workload
+from strategies.protection.base import Office, Protected
+from strategies.protection.meter import Meter
+from strategies.protection.vault import Vault, make_vault
+from strategies.wire import config_of
 
 if TYPE_CHECKING:
+    from experiments.federation import Outcome
     from experiments.spec import RunSpec
+    from strategies.base import Client
+    from strategies.protection.office import ProtectedOffice
     from experiments.training.fused import FusedTrainer
     from experiments.training.local import ReferenceTrainer
 
@@ -40,14 +52,35 @@ class Memories(Protocol):
 
 
 @dataclass(frozen=True)
+class Keys:
+    """How the clients of a protected run come by keys, and what they do with them.
+
+    Attributes:
+        vault: file of the keys; or the keys themselves, where a sweep's driver keeps them in memory for simulated
+            offices; or None where no round is computed in earnest.
+        measured: rounds that are computed in earnest; None is all (see `Federation.measured`).
+        processes: that may share the work.
+        seconds: that making the keys took.
+    """
+
+    vault: Path | Vault | None = None
+    measured: frozenset[int] | None = None
+    processes: int = 1
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class ClientSide:
-    """Everything the clients of a run need, and nothing of the server's (no test row, no validation row). It pickles.
+    """Everything the clients of a run need, and nothing of the server's. It pickles.
 
     Attributes:
         spec: the run's options.
         x, y: training rows as the model takes them, and labels.
         classes: number of labels.
         workloads: what each client trains on.
+        first: makes the model's first weights; only protected clients are asked for them.
+        test, validation: rows to score on, where the model lives with the clients; none otherwise.
+        keys: of a protected run.
     """
 
     spec: RunSpec
@@ -55,6 +88,10 @@ class ClientSide:
     y: NDArray[np.int64]
     classes: int
     workloads: tuple[Workload, ...]
+    first: Callable[[], NDArray[np.float32]] | None = None
+    test: Rows | None = None
+    validation: tuple[Rows, ...] = ()
+    keys: Keys = Keys()
 
     def start(self) -> Clients:
         """Build model and trainer (in the process that will train)."""
@@ -86,28 +123,118 @@ def trainer(side: ClientSide) -> FusedTrainer | ReferenceTrainer:
 
 
 class Clients:
-    """The clients of a run in one process."""
+    """The clients of a run in one process.
+
+    Attributes:
+        meter: what protection has cost here.
+    """
 
     def __init__(self, side: ClientSide) -> None:
         self.strategy = side.spec.strategy
         self.trainer = trainer(side)
+        self.meter = Meter()
+        self.protection = Protection(side, self.meter) if isinstance(self.strategy, Protected) else None
 
     def answer(self, messages: Sequence[Message], clients: Sequence[int], memories: Memories) -> list[Message]:
         """Replies to one round's messages, in their order; `clients` says whom each message is for."""
         kinds = {message.metadata.message_type for message in messages}
-        if kinds == {MessageType.QUERY}:
+        if len(kinds) > 1 or not kinds <= {MessageType.TRAIN, MessageType.QUERY, MessageType.EVALUATE}:
+            raise RuntimeError(f"clients answer train, query or evaluate messages; found {', '.join(sorted(kinds))}")
+        if kinds == {MessageType.TRAIN}:
+            return self._train(messages, clients, memories)
+        if "hello" in config_of(messages[0].content):
             return [introduce(message, client) for message, client in zip(messages, clients, strict=True)]
-        if kinds != {MessageType.TRAIN}:
-            raise RuntimeError(f"clients answer train or query messages; found {', '.join(sorted(kinds))}")
-        jobs = [
-            self.strategy.open(message, memories.get(client, {}))
-            for message, client in zip(messages, clients, strict=True)
-        ]
+        if self.protection is None:
+            raise RuntimeError(f"{type(self.strategy).__name__} has no {kinds.pop()} messages")
         replies = []
-        for message, client, update in zip(messages, clients, self.trainer.train(jobs, clients), strict=True):
-            content, memories[client] = self.strategy.close(update, memories.get(client, {}))
+        for message, client in zip(messages, clients, strict=True):
+            office, memory = self.protection.office(client), memories.get(client, {})
+            if kinds == {MessageType.QUERY}:
+                content, memories[client] = office.query(message, memory)
+            else:
+                content, memories[client] = office.evaluate(message, memory, self.protection.score)
             replies.append(Message(content, reply_to=message))
         return replies
+
+    def _train(self, messages: Sequence[Message], clients: Sequence[int], memories: Memories) -> list[Message]:
+        offices: list[Client] = [self.protection.office(k) if self.protection else self.strategy for k in clients]
+        jobs = [
+            office.open(message, memories.get(client, {}))
+            for office, message, client in zip(offices, messages, clients, strict=True)
+        ]
+        replies = []
+        for office, message, client, update in zip(offices, messages, clients, self._trained(jobs, clients), strict=True):
+            content, memories[client] = office.close(update, memories.get(client, {}))
+            replies.append(Message(content, reply_to=message))
+        return replies
+
+    def _trained(self, jobs: Sequence[Job], clients: Sequence[int]) -> list[Update]:
+        if self.protection is None:
+            return self.trainer.train(jobs, clients)
+        self.protection.prepare(jobs)
+        with self.meter.time("train_s", jobs[0].round):
+            return self.trainer.train(jobs, clients)
+
+
+    def finish(self, outcome: Outcome, memories: Mapping[int, Memory]) -> None:
+        """At the end of a run, what the harness wants of protected clients: the costs, and the model."""
+        if self.protection is None:
+            return
+        outcome.meters.append(self.meter)
+        newest = max(memories.values(), key=lambda memory: int(memory.get("round", -1)))
+        if "model" in newest:
+            outcome.models = newest["model"][None]
+        self.protection.close()
+
+
+class Protection:
+    """What clients have besides a trainer where the model lives with them: keys, first weights, and rows to score on."""
+
+    def __init__(self, side: ClientSide, meter: Meter) -> None:
+        from strategies.protection.office import Desk
+
+        assert isinstance(side.spec.strategy, Protected)
+        self.side, self.meter = side, meter
+        self.strategy: Protected = side.spec.strategy
+        spec, shape, keys = side.spec, side.x.shape[1:], side.keys
+        vault = Vault.load(keys.vault) if isinstance(keys.vault, Path) else keys.vault or make_vault({})
+        layout = spec.model.layout(shape, side.classes)
+        with meter.time("keygen_s"):
+            self.desk = Desk(self.strategy, vault, len(side.workloads), layout, keys.processes, keys.measured)
+        self._evaluator: Evaluator | None = None
+
+    def office(self, client: int) -> ProtectedOffice:
+        """One office."""
+        work, spec = self.side.workloads[client], self.side.spec
+        assert self.side.first is not None
+        return self.strategy.at(
+            Office(
+                client,
+                len(work.rows),
+                work.steps,
+                self.side.first,
+                lambda round_: stream(spec.seed, Purpose.ROUNDING, round_, client),
+                self.desk,
+                self.meter,
+            )
+        )
+
+    def prepare(self, jobs: Sequence[Job]) -> None:
+        """Work ahead while the offices train."""
+        self.desk.holder_of(jobs[0].round).prepare(len(jobs))
+
+    def close(self) -> None:
+        """Let worker processes go."""
+        self.meter.largest["crypto_cpu_s"] = self.desk.holder.cpu_seconds()
+        self.desk.holder.close()
+
+    def score(self, w: NDArray[np.float32]) -> MetricRecord:
+        """The figures of a model; what the harness measures on offices' validation rows is outside the protocol."""
+        if self._evaluator is None:
+            side = self.side
+            self._evaluator = Evaluator(side.spec.model, side.classes, side.x.shape[1:], side.test, side.validation)
+        with self.meter.time("evaluate_s"):
+            return self._evaluator(w[None]).metrics()
 
 
 def introduce(message: Message, client: int) -> Message:

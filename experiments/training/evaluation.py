@@ -7,10 +7,13 @@ global one's, on its own validation rows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from flwr.app import MetricRecord
 from numpy.typing import NDArray
 
 from experiments.training.models import Model
@@ -70,6 +73,39 @@ class Evaluation:
         """Mean F1 over the classes of the test rows."""
         scores = self.test_f1_per_class
         return None if scores is None else float(np.mean([score for score in scores if score is not None]))
+
+
+    def metrics(self) -> MetricRecord:
+        """As a message carries it; `from_metrics` reads it back."""
+        record = MetricRecord()
+        if self.confusion is not None and self.correct_by_person is not None and self.test_loss is not None:
+            record["confusion"] = self.confusion.ravel().tolist()
+            record["test-loss"] = self.test_loss
+            record["persons"] = [int(person) for person in self.correct_by_person]
+            record["correct"] = [right for right, _ in self.correct_by_person.values()]
+            record["rows"] = [total for _, total in self.correct_by_person.values()]
+        record["office-accuracy"] = [math.nan if value is None else value for value in self.office_accuracy]
+        if self.validation_accuracy is not None:
+            record["validation-accuracy"] = self.validation_accuracy
+        return record
+
+
+def from_metrics(record: MetricRecord, classes: int) -> Evaluation:
+    """An evaluation of one model, from `Evaluation.metrics`."""
+    found: dict[str, Any] = dict(record)
+    tested = "confusion" in found
+    return Evaluation(
+        confusion=np.array(found["confusion"], np.int64).reshape(1, classes, classes) if tested else None,
+        test_loss=found["test-loss"] if tested else None,
+        correct_by_person={
+            str(person): (right, total)
+            for person, right, total in zip(found["persons"], found["correct"], found["rows"], strict=True)
+        }
+        if tested
+        else None,
+        office_accuracy=[None if math.isnan(value) else value for value in found["office-accuracy"]],
+        validation_accuracy=found.get("validation-accuracy"),
+    )
 
 
 def f1_per_class(confusion: NDArray[np.int64]) -> Floats:

@@ -53,6 +53,12 @@ def _views(module: nn.Module, flat: torch.Tensor) -> Iterator[tuple[torch.Tensor
                 start += parameter.numel()
 
 
+def layout(module: nn.Module) -> tuple[int, ...]:
+    """Length of every layer's part of the flat vector: all parameters of one layer together."""
+    own = (sum(parameter.numel() for parameter in layer.parameters(recurse=False)) for layer in module.modules())
+    return tuple(length for length in own if length)
+
+
 def first_weights(module: nn.Module, rng: np.random.Generator) -> NDArray[np.float32]:
     """The flat first weights (d,) of a module, drawn from `rng`.
 

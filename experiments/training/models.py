@@ -40,6 +40,15 @@ class Model(ABC):
         """Widths of input, hidden layers and output, if the model is linear layers with ReLU between them."""
         return None
 
+    def layout(self, shape: Shape, classes: int) -> tuple[int, ...]:
+        """Length of every layer's part of the flat model, in order."""
+        widths = self.widths(shape, classes)
+        if widths is not None:
+            return tuple((inputs + 1) * outputs for inputs, outputs in pairwise(widths))
+        from experiments.training.flat import layout
+
+        return layout(self.module(shape, classes))
+
     def first_weights(self, shape: Shape, classes: int, rng: np.random.Generator) -> NDArray[np.float32]:
         """The flat first weights (d,), drawn from `rng`."""
         from experiments.training.flat import first_weights

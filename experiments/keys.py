@@ -1,0 +1,68 @@
+"""How a run comes by its keys: made once, kept in a file that only its owner may read, destroyed with the run.
+
+A sweep makes one set for each kind of key, in the driver's memory, and lends it to the few runs whose cost it measures;
+it protects simulated offices and nobody else. Where nothing is measured there are no keys at all.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+
+from experiments.spec import RunSpec
+from experiments.training.clients import Keys
+from strategies.protection.base import Protected
+from strategies.protection.vault import Vault, make_vault
+
+SAMPLE = 2  # the round that a sweep measures: the first one also warms up
+
+
+@contextmanager
+def keys_of_run(spec: RunSpec, processes: int | None = None) -> Iterator[Keys]:
+    """Keys for a run whose every round is computed in earnest.
+
+    Args:
+        processes: that may share the work; all cores by default.
+    """
+    if not isinstance(spec.strategy, Protected):
+        yield Keys()
+        return
+    processes = processes or len(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory(prefix="keys-") as folder:  # mode 0700
+        started = perf_counter()
+        vault = make_vault(spec.strategy.make_keys(processes))
+        path = Path(folder) / "vault.json"
+        vault.save(path)
+        yield Keys(path, None, processes, perf_counter() - started)
+
+
+def unmeasured(spec: RunSpec) -> Keys:
+    """For a run of which no round is computed in earnest: its integers travel in clear, and no result can tell."""
+    return Keys(measured=frozenset()) if isinstance(spec.strategy, Protected) else Keys()
+
+
+def samples(specs: Iterable[RunSpec]) -> dict[str, Keys]:
+    """Keys of a sweep, by run_id, for one run of every protected cell: the first of its seeds has a round measured."""
+    found: dict[str, Keys] = {}
+    vaults: dict[object, tuple[Vault, float]] = {}
+    seen = set()
+    for spec in specs:
+        strategy = spec.strategy
+        if not isinstance(strategy, Protected):
+            continue
+        cell = replace(spec, seed=0)
+        if cell in seen:
+            continue
+        seen.add(cell)
+        kind = strategy.key_kind
+        if kind not in vaults:
+            started = perf_counter()
+            vaults[kind] = make_vault(strategy.make_keys(len(os.sched_getaffinity(0)))), perf_counter() - started
+        vault, seconds = vaults[kind]
+        found[spec.run_id] = Keys(vault, frozenset({min(SAMPLE, spec.rounds)}), 1, seconds)
+    return found

@@ -1,0 +1,202 @@
+"""`Protected`: the dataclass that every protected strategy extends, and what all of them mean.
+
+    masked_sum(inner=fedprox(mu=0.01), bits=12)
+
+runs the inner strategy, which must be linear (the server forms weighted sums and nothing else), on updates in fixed
+point whose sum the server cannot read. Training, weights and server step are the inner strategy's; protection adds the
+grid that updates are rounded to and, for an update beyond the clip, its clipping.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from strategies.base import (
+    Federation,
+    Memory,
+    Strategy,
+    StrategyError,
+    Vector,
+    check_choice,
+    check_range,
+)
+from strategies.fedavg import FedAvg
+from strategies.maths.fixed_point import ROUNDINGS, FixedPoint
+from strategies.maths.streams import ProtectionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import numpy as np
+    from flwr.serverapp import Grid
+
+    from strategies.protection.meter import Meter
+    from strategies.protection.office import Desk, ProtectedOffice
+    from strategies.protection.protocol import Adder, Bytes, Form, KeyHolder
+    from strategies.protection.server import ProtectedServer
+    from strategies.protection.vault import Vault
+
+@dataclass(frozen=True)
+class Office:
+    """What a process knows of one of its offices.
+
+    Attributes:
+        index: its number, from 0.
+        num_examples, num_batches: rows it trains on, and its minibatch steps a round.
+        first: makes the first weights (d,), for the office that is asked for them.
+        rng: the generator of a round, for rounding by chance (nothing secret comes from it).
+        desk: keys, and what the offices of a process share.
+        meter: where it counts what protection costs; never sent.
+    """
+
+    index: int
+    num_examples: int
+    num_batches: int
+    first: Callable[[], Vector]
+    rng: Callable[[int], np.random.Generator]
+    desk: Desk
+    meter: Meter
+
+
+AUTO = "auto"
+NARROW = 16  # below so many bits rounding to nearest would lose small updates
+
+
+@dataclass(frozen=True)
+class Protected(Strategy):
+    """Base of the protected strategies.
+
+    Args:
+        inner: the strategy whose sums are protected; a linear one.
+        bits: width of a number on the wire, 8 to 32.
+        rounding: `nearest`, `feedback` (what was not sent is added in the next round), `stochastic`, or `auto`:
+            nearest from 16 bits on, feedback below.
+        clip: largest absolute value of an update's entries that the grid holds; `auto` follows each layer's last sum.
+        min_offices: as few as may add up to a sum; the offices refuse to open one of fewer.
+        allow_two: with two contributors each has the other's update by subtraction; only so may min_offices be 2.
+    """
+
+    protected: ClassVar[bool] = True
+    dp: ClassVar[str] = "refused: noise goes inside protection, not around it"
+    encrypted_share: ClassVar[float] = 1.0  # of the weights
+    assumption: ClassVar[str]  # see `assumes`
+    sees: ClassVar[Mapping[str, str]]  # who learns what, for tables: by `server`, `office`, `server and office`
+
+    inner: Strategy = field(default_factory=FedAvg)
+    bits: int = field(default=16, kw_only=True)
+    rounding: str = field(default=AUTO, kw_only=True)
+    clip: Any = field(default=AUTO, kw_only=True)
+    min_offices: int = field(default=3, kw_only=True)
+    allow_two: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.inner, Strategy):
+            raise StrategyError(f"inner must be a strategy written as a call, {self.inner}(); found {self.inner!r}")
+        if isinstance(self.inner, Protected):
+            raise StrategyError(f"inner={type(self.inner).__name__} is protected already; protect a sum once")
+        if not self.inner.linear:
+            raise StrategyError(
+                f"{type(self.inner).__name__} cannot be protected: it is not linear, its server does more with updates "
+                "than to form weighted sums, and under protection it sees none"
+            )
+        if type(self.inner).open is not Strategy.open or type(self.inner).close is not Strategy.close:
+            raise StrategyError(f"{type(self.inner).__name__} sends more than an update; only updates can be protected")
+        check_range("bits", self.bits, 8, 32)
+        check_choice("rounding", self.rounding, (AUTO, *ROUNDINGS))
+        if self.clip != AUTO:
+            if isinstance(self.clip, bool) or not isinstance(self.clip, int | float):
+                raise StrategyError(f"clip must be a number above 0, or auto; found {self.clip!r}")
+            object.__setattr__(self, "clip", float(self.clip))  # 1 and 1.0 are one
+            check_range("clip", self.clip, 1e-30)
+        if self.min_offices < 3 and not (self.min_offices == 2 and self.allow_two):
+            raise StrategyError(
+                f"min_offices must be at least 3; found {self.min_offices}. Of two contributors each has the other's "
+                "update by subtraction; allow_two=true takes that"
+            )
+
+    @property
+    def rounds_by(self) -> str:
+        """The rounding, `auto` resolved."""
+        return self.rounding if self.rounding != AUTO else "nearest" if self.bits >= NARROW else "feedback"
+
+    def grid_of(self, offices: int) -> FixedPoint:
+        """The fixed point for a number of offices.
+
+        Raises:
+            StrategyError: too many for so few bits.
+        """
+        try:
+            return FixedPoint(self.bits, offices)
+        except ProtectionError as error:
+            raise StrategyError(str(error)) from None
+
+    @property
+    def assumes(self) -> str:
+        """What its secrecy rests on, for tables."""
+        return self.assumption
+
+    # What a protocol adds.
+
+    def make_keys(self, processes: int = 1) -> dict[str, str]:
+        """Keys of a run for its vault, by name; none beyond the offices' secret by default."""
+        return {}
+
+    @property
+    def key_kind(self) -> object:
+        """What decides which keys will do: runs of one kind could share a set."""
+        return type(self)
+
+    @abstractmethod
+    def key_holder(self, vault: Vault, form: Form, processes: int = 1) -> KeyHolder:
+        """The offices' side of the protocol in one process; `processes` may share its work."""
+
+    @abstractmethod
+    def adder(self, public: Bytes, form: Form) -> Adder:
+        """The server's side, from what the offices publish."""
+
+    # What the inner strategy says.
+
+    def server(self, grid: Grid, federation: Federation) -> ProtectedServer:
+        """The server, which is given neither model nor keys.
+
+        Raises:
+            StrategyError: fewer offices in a round than a sum needs, or too many for the grid.
+        """
+        from strategies.protection.server import ProtectedServer
+
+        self.grid_of(federation.clients)
+        if federation.cohort < self.min_offices:
+            hint = "; with two offices, min_offices=2 and allow_two=true" if federation.cohort == 2 else ""
+            raise StrategyError(
+                f"{type(self).__name__} wants at least {self.min_offices} offices in a round; "
+                f"{federation.cohort} of {federation.clients} take part. Set more --clients or --fraction{hint}"
+            )
+        return ProtectedServer(self, federation)
+
+    def at(self, office: Office) -> ProtectedOffice:
+        """One office."""
+        from strategies.protection.office import ProtectedOffice
+
+        return ProtectedOffice(self, office)
+
+    def drift(self, w_t: Vector, memory: Memory) -> tuple[float, Vector | None]:
+        return self.inner.drift(w_t, memory)
+
+    def gradient(self, g: Any, w: Any, w_t: Any, memory: Mapping[str, Any]) -> Any:
+        return self.inner.gradient(g, w, w_t, memory)
+
+    @property
+    def changes_gradient(self) -> bool:
+        return self.inner.changes_gradient
+
+    def server_step(self, x: Any, d: Any, state: Memory) -> tuple[Any, Memory]:
+        return self.inner.server_step(x, d, state)
+
+    def weight(self, num_examples: int, num_batches: int) -> float:
+        return self.inner.weight(num_examples, num_batches)
+
+    def search_space(self) -> dict[str, Any]:
+        """Nothing of its own: what is to be tuned is the inner strategy."""
+        return {}

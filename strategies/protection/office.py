@@ -1,0 +1,304 @@
+"""An office under protection: it holds the model, opens sums, and sends its update where nobody can read it.
+
+Its memory, which an engine keeps for it, is all it has between rounds:
+
+    model, round      w (d,) and the round whose sum it has taken last
+    clip              C of every layer for the next round, (layers,)
+    step-*            state of the server step
+    shares            p_k of all offices, (K,)
+    left, sent-left   feedback: what is still to be sent, and what that becomes once a sum is known to hold the update
+    sent-round        of which round that sum would be
+    inner-*           what the inner strategy remembers
+    protocol-*        what the protocol remembers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from numpy.typing import NDArray
+
+from strategies.base import Job, Memory, Update
+from strategies.maths.fixed_point import Floats
+from strategies.maths.masking import Slots
+from strategies.maths.streams import ProtectionError, check_tags, seal, tag, unseal
+from strategies.protection.base import AUTO, Office, Protected
+from strategies.protection.context import Context
+from strategies.protection.protocol import ClearHolder, Form, KeyHolder, Parts
+from strategies.protection.sums import ProtectedSum, flatten, parts_of, read_sums, record_of, unflatten
+from strategies.wire import arrays_of, config_of
+
+if TYPE_CHECKING:
+    from strategies.protection.vault import Vault
+
+HEADROOM = 4.0  # auto clip: so many times the largest entry of a layer's last mean (at first, of its first weights)
+ABSTAINS = "abstains"
+
+Score = Callable[[NDArray[np.float32]], MetricRecord]
+
+
+class Desk:
+    """What the offices of one process share: keys, and the last sum opened, which all of them need.
+
+    Args:
+        strategy: with its protocol.
+        vault: the keys.
+        offices: K.
+        layout: lengths of the layers.
+        processes: that the protocol may use.
+        measured: rounds that are computed in earnest; None is all.
+    """
+
+    def __init__(
+        self, strategy: Protected, vault: Vault, offices: int, layout: tuple[int, ...], processes: int,
+        measured: frozenset[int] | None,
+    ) -> None:  # fmt: skip
+        self.vault, self.measured, self.layout = vault, measured, layout
+        self.form = Form(vault.run, offices, strategy.bits, sum(layout))
+        self.grid = strategy.grid_of(offices)
+        self.layout_hash = sha256(repr(layout).encode()).hexdigest()[:16]
+        self.clear = ClearHolder(self.form)
+        # Without a round in earnest no key is ever needed.
+        self.holder = self.clear if measured == frozenset() else strategy.key_holder(vault, self.form, processes)
+        self.opened: tuple[bytes, Slots] | None = None
+
+    def is_clear(self, round_: int) -> bool:
+        """Whether a simulation leaves this round's integers in clear."""
+        return self.measured is not None and round_ not in self.measured
+
+    def holder_of(self, round_: int) -> KeyHolder:
+        """Whose part it is to protect in a round."""
+        return self.clear if self.is_clear(round_) else self.holder
+
+    def context(self, round_: int, office: int) -> Context:
+        """What a message of this place has to say."""
+        form = self.form
+        return Context(form.run, round_, office, 1, self.vault.key_id, self.layout_hash, form.offices, form.bits)
+
+    def reveal(self, one: ProtectedSum) -> tuple[Slots, bool]:
+        """A sum's slots, and whether they had to be computed: the offices of a process open a sum once."""
+        digest = sha256(repr((one.round, one.offices, one.clear)).encode())
+        digest.update(one.total)
+        digest.update(one.notes)
+        name = digest.digest()
+        if self.opened and self.opened[0] == name:
+            return self.opened[1], False
+        slots = self.holder_of(one.round).reveal(one)
+        self.opened = (name, slots)
+        return slots, True
+
+
+@dataclass(frozen=True)
+class ProtectedJob(Job):
+    """A job with what `close` needs of `open`: the place, the memory after catching up, and the protocol's parts."""
+
+    context: Context = field(kw_only=True)
+    caught_up: Memory = field(kw_only=True)
+    parts: Parts = field(kw_only=True)
+
+
+class ProtectedOffice:
+    """One office's part of a protected strategy; see the module."""
+
+    def __init__(self, strategy: Protected, office: Office) -> None:
+        self.strategy, self.office, self.desk, self.meter = strategy, office, office.desk, office.meter
+
+    def query(self, message: Message, memory: Memory) -> tuple[RecordDict, Memory]:
+        """Answer a phase: `join` and `agree` before the first round, later the protocol's own."""
+        config = config_of(message.content)
+        phase = str(config["phase"])
+        if phase == "join":
+            return self._join(), memory
+        context = self._context(config)
+        if phase == "agree":
+            return self._agree(context, config, memory)
+        holder = self.desk.holder_of(context.round)
+        own, rest = _split(memory, "protocol-")
+        with self.meter.time("encrypt_s", context.round, self.office.index):
+            answer, own = holder.answer(phase, parts_of(message.content), context, own)
+        return self._reply(context, answer), {**rest, **_named("protocol-", own)}
+
+    def open(self, message: Message, memory: Memory) -> Job:
+        """Catch up with the sums, and start from the model."""
+        context = self._context(config_of(message.content))
+        memory = self._caught_up(message.content, memory)
+        self._check_round(memory, context.round - 1)
+        inner, _ = _split(memory, "inner-")
+        parts = parts_of(message.content)
+        return ProtectedJob(memory["model"], context.round, inner, context=context, caught_up=memory, parts=parts)
+
+    def close(self, update: Update, memory: Memory) -> tuple[RecordDict, Memory]:
+        """The update in fixed point, protected; or word that there is none, since it is not finite."""
+        job = update.job
+        assert isinstance(job, ProtectedJob)
+        context, memory = job.context, job.caught_up
+        way = update.w.astype(np.float64) - job.w
+        if not np.isfinite(way).all():
+            return self._reply(context, {}, abstains=True), memory
+        share = float(memory["shares"][self.office.index])
+        self.meter.expect(context.round, self.office.index, share, way)
+        way = way + memory["left"] if "left" in memory else way
+        rng = self.office.rng(context.round) if self.strategy.rounds_by == "stochastic" else None
+        with self.meter.time("encrypt_s", context.round, self.office.index):
+            values, left, clipped = self.desk.grid.encode(way, share, self._clip(memory), rng)
+            mark = tag(self.desk.vault.secret, context.run, context.round, context.office, context.offices)
+            own, rest = _split(memory, "protocol-")
+            own |= job.parts
+            slots = Slots(values, mark, context.bits)
+            payload, note, own = self.desk.holder_of(context.round).protect(slots, context, own)
+        self.meter.counts["clipped"] += clipped
+        self.meter.counts["sent"] += values.size
+        if self.strategy.rounds_by == "feedback":
+            rest |= {"sent-left": left, "sent-round": np.array(context.round)}
+        return self._reply(context, {"payload": payload, "note": note}), {**rest, **_named("protocol-", own)}
+
+    def evaluate(self, message: Message, memory: Memory, score: Score) -> tuple[RecordDict, Memory]:
+        """Open the round's sum, score the model, and seal it for offices that come back."""
+        context = self._context(config_of(message.content))
+        memory = self._caught_up(message.content, memory)
+        self._check_round(memory, context.round)
+        reply = self._reply(context, {"state": self._seal(memory)})
+        reply["metrics"] = score(memory["model"])
+        return reply, memory
+
+    def _join(self) -> RecordDict:
+        """What the server may know: how much this office counts, the form of messages, and the public key."""
+        desk, office = self.desk, self.office
+        context = desk.context(0, office.index)
+        config = ConfigRecord({"weight": self.strategy.weight(office.num_examples, office.num_batches)})
+        config["count"] = desk.form.count
+        context.write(config)
+        return RecordDict({"config": config, "arrays": record_of({"public": desk.holder.public()})})
+
+    def _agree(self, context: Context, config: ConfigRecord, memory: Memory) -> tuple[RecordDict, Memory]:
+        """Take everybody's weight; who is asked for the first weights seals them."""
+        weights = np.array(config["weights"], np.float64)
+        own = self.strategy.weight(self.office.num_examples, self.office.num_batches)
+        if len(weights) != context.offices or weights[self.office.index] != own or not (weights > 0).all():
+            raise ProtectionError(
+                f"office {self.office.index} counts {own:g} of {context.offices} offices; the server's list is "
+                f"{weights.tolist()}"
+            )
+        memory = {**memory, "shares": weights / weights.sum()}
+        if not config.get("first"):
+            return self._reply(context, {}), memory
+        model = self.office.first().astype(np.float32, copy=False)
+        clip = [HEADROOM * float(np.abs(part).max(initial=0)) or 1.0 for part in self._layers(model)]
+        first = {**memory, "model": model, "round": np.array(0), "clip": np.array(clip)}
+        return self._reply(context, {"state": self._seal(first)}), memory
+
+    def _context(self, config: ConfigRecord) -> Context:
+        """The message's place, which must be this office's."""
+        context = Context.read(config)
+        context.check(self.desk.context(context.round, self.office.index))
+        return context
+
+    def _check_round(self, memory: Memory, wanted: int) -> None:
+        if "round" not in memory or int(memory["round"]) != wanted:
+            has = f"of round {int(memory['round'])}" if "round" in memory else "not at all"
+            raise ProtectionError(
+                f"office {self.office.index} has the model {has} and needs that of round {wanted}: the sums between "
+                "did not come"
+            )
+
+    def _reply(self, context: Context, parts: Parts, abstains: bool = False) -> RecordDict:
+        config = ConfigRecord({ABSTAINS: abstains})
+        context.write(config)
+        return RecordDict({"config": config, "arrays": record_of(parts)})
+
+    def _caught_up(self, content: RecordDict, memory: Memory) -> Memory:
+        """The memory after the sealed model and the sums of a message.
+
+        Raises:
+            ProtectionError: something older than this office has seen, a gap, or a sum that is not what it claims.
+        """
+        record = arrays_of(content)
+        if "state" in record:
+            memory = self._unseal(record["state"].numpy(), config_of(content), memory)
+        for one in read_sums(record):
+            memory = self._take(one, memory)
+        return memory
+
+    def _take(self, one: ProtectedSum, memory: Memory) -> Memory:
+        """One round on: open the sum, and take the server step."""
+        self._check_round(memory, one.round - 1)
+        offices, desk = one.offices, self.desk
+        if one.clear != desk.is_clear(one.round):
+            raise ProtectionError(f"the sum of round {one.round} is in clear; this run's sums are protected")
+        if len(set(offices)) < self.strategy.min_offices:
+            raise ProtectionError(
+                f"the sum of round {one.round} is of {len(set(offices))} offices; at least "
+                f"{self.strategy.min_offices} must be in it, or it tells one office's update"
+            )
+        with self.meter.time("decrypt_s", one.round):
+            slots, anew = desk.reveal(one)
+        check_tags(slots.check, desk.vault.secret, desk.form.run, one.round, offices, desk.form.offices)
+        shares = [float(memory["shares"][office]) for office in offices]
+        clip = self._clip(memory)
+        d = desk.grid.decode(slots.values, shares, clip)
+        if anew:
+            self.meter.met(one.round, offices, d, desk.grid.error_bound(shares, float(np.max(clip)), self._rounding))
+        state, rest = _split(memory, "step-")
+        model, state = self.strategy.server_step(memory["model"].astype(np.float64), d, state)
+        if "sent-left" in rest and int(rest.pop("sent-round")) == one.round:
+            left = rest.pop("sent-left")
+            if self.office.index in offices:  # else all of it is still to be sent
+                rest["left"] = left
+        if self.strategy.clip == AUTO:
+            largest = [HEADROOM * float(np.abs(part).max(initial=0)) for part in self._layers(d)]
+            rest["clip"] = np.where(np.array(largest) > 0, largest, rest["clip"])
+        rest |= {"model": model.astype(np.float32), "round": np.array(one.round)}
+        return {**rest, **_named("step-", state)}
+
+    @property
+    def _rounding(self) -> str:
+        return self.strategy.rounds_by
+
+    def _clip(self, memory: Memory) -> Floats | float:
+        """C, one number or (d,)."""
+        if self.strategy.clip != AUTO:
+            return float(self.strategy.clip)
+        return np.repeat(memory["clip"], self.desk.layout)
+
+    def _layers(self, flat: NDArray[Any]) -> Sequence[NDArray[Any]]:
+        return np.split(flat, np.cumsum(self.desk.layout)[:-1])
+
+    def _seal(self, memory: Memory) -> NDArray[np.uint8]:
+        """Model and server state under the offices' secret, bound to run, round and layout."""
+        state = {name: memory[name] for name in memory if name in ("model", "clip") or name.startswith("step-")}
+        round_ = int(memory["round"])
+        sealed = seal(self.desk.vault.secret, flatten(state), *self._place(round_))
+        return np.frombuffer(sealed, np.uint8)
+
+    def _unseal(self, sealed: NDArray[np.uint8], config: ConfigRecord, memory: Memory) -> Memory:
+        round_ = int(str(config["state-round"]))
+        if "round" in memory and round_ < int(memory["round"]):
+            raise ProtectionError(
+                f"office {self.office.index} has the model of round {int(memory['round'])} and is sent that of round "
+                f"{round_}; an older model is refused"
+            )
+        state = unflatten(unseal(self.desk.vault.secret, sealed.tobytes(), *self._place(round_)))
+        rest = {name: value for name, value in memory.items() if not name.startswith("step-")}
+        if "sent-left" in rest:  # the sum that would tell was missed
+            left, sent = rest.pop("sent-left"), int(rest.pop("sent-round"))
+            if config["counted"] == sent:
+                rest["left"] = left
+        return {**rest, **state, "round": np.array(round_)}
+
+    def _place(self, round_: int) -> tuple[str, str, int, str]:
+        return ("state", self.desk.form.run, round_, self.desk.layout_hash)
+
+
+def _split(memory: Memory, prefix: str) -> tuple[Memory, Memory]:
+    """What stands under a prefix, without it, and the rest."""
+    own = {name.removeprefix(prefix): value for name, value in memory.items() if name.startswith(prefix)}
+    return own, {name: value for name, value in memory.items() if not name.startswith(prefix)}
+
+
+def _named(prefix: str, memory: Mapping[str, Any]) -> Memory:
+    return {prefix + name: value for name, value in memory.items()}

@@ -1,0 +1,127 @@
+"""What a protocol has to say: how an office's slots become unreadable, how such things add up, who opens the sum.
+
+A protocol is two objects. `KeyHolder` is what the offices of one process have; `Adder` is what the server has, and
+nothing reachable from it may tell an update, a sum or a model (`secagg` alone lets it have the sums). Protocols with
+phases of their own, such as secagg's key adverts, send them as queries: `Adder.begin` before the offices train,
+`Adder.finish` once their messages are added up, `KeyHolder.answer` at the office.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from strategies.base import Memory
+from strategies.maths.masking import Slots, add, pack, unpack
+from strategies.protection.context import Context
+from strategies.protection.sums import Bytes, ProtectedSum
+
+NO_NOTE = np.empty(0, np.uint8)
+
+Parts = Mapping[str, Any]  # arrays by name
+# Send a phase's query, with arrays, to offices and have the arrays that they answer with; those that are lost do not.
+Ask = Callable[[str, Mapping[int, Parts]], dict[int, Parts]]
+
+
+@dataclass(frozen=True)
+class Form:
+    """The form of every message of a run.
+
+    Attributes:
+        run: id of the run.
+        offices: K, of the federation.
+        bits: width of a slot.
+        count: number of slots d.
+    """
+
+    run: str
+    offices: int
+    bits: int
+    count: int
+
+
+class KeyHolder(ABC):
+    """The offices' side. One object serves all offices of a process: it holds what they share."""
+
+    def __init__(self, form: Form) -> None:
+        self.form = form
+
+    def public(self) -> Bytes:
+        """What the server needs to add: a public key, or nothing."""
+        return NO_NOTE
+
+    def prepare(self, messages: int) -> None:
+        """So many messages will be wanted soon: a chance to work ahead while the offices train."""
+
+    @abstractmethod
+    def protect(self, slots: Slots, context: Context, memory: Memory) -> tuple[Bytes, Bytes, Memory]:
+        """An office's message, a note for whoever opens the sum, and its memory."""
+
+    @abstractmethod
+    def reveal(self, total: ProtectedSum) -> Slots:
+        """The sum of the contributors' slots."""
+
+    def answer(self, phase: str, parts: Parts, context: Context, memory: Memory) -> tuple[Parts, Memory]:
+        """An office's answer to a query of the protocol's own."""
+        raise ValueError(f"this protocol has no phase {phase!r}")
+
+    def cpu_seconds(self) -> float:
+        """What its worker processes have used."""
+        return 0.0
+
+    def close(self) -> None:
+        """Let worker processes go."""
+
+
+class Adder(ABC):
+    """The server's side."""
+
+    def __init__(self, form: Form) -> None:
+        self.form = form
+
+    def begin(self, round_: int, ask: Ask, offices: Collection[int], clear: bool) -> dict[int, Parts]:
+        """Phases before the offices train; who goes on, with the arrays that each is sent."""
+        return {office: {} for office in offices}
+
+    @abstractmethod
+    def check(self, payload: Bytes, note: Bytes) -> None:
+        """Refuse a message that would spoil the sum.
+
+        Raises:
+            ProtectionError: what is wrong with it.
+        """
+
+    @abstractmethod
+    def add(self, total: Bytes | None, payload: Bytes) -> Bytes:
+        """The next sum; `total` is None before the first. Neither is changed."""
+
+    def finish(self, round_: int, ask: Ask, total: Bytes, offices: Collection[int], clear: bool) -> Bytes:
+        """Phases after the last message; the sum as the offices are sent it."""
+        return total
+
+
+class ClearHolder(KeyHolder):
+    """Integers in clear: the plain twin of every protocol."""
+
+    def protect(self, slots: Slots, context: Context, memory: Memory) -> tuple[Bytes, Bytes, Memory]:
+        return pack(slots), NO_NOTE, memory
+
+    def reveal(self, total: ProtectedSum) -> Slots:
+        return unpack(total.total, self.form.count, self.form.bits)
+
+
+class ClearAdder(Adder):
+    """Adds integers mod 2^bits, which masked ones are too."""
+
+    def check(self, payload: Bytes, note: Bytes) -> None:
+        unpack(payload, self.form.count, self.form.bits)
+
+    def add(self, total: Bytes | None, payload: Bytes) -> Bytes:
+        if total is None:
+            return payload
+        count, bits = self.form.count, self.form.bits
+        return pack(add(unpack(total, count, bits), unpack(payload, count, bits)))

@@ -1,0 +1,107 @@
+"""What travels under protection: a round's sum with its contributors, and a sealed model.
+
+A sum is one array of bytes whose meaning is the protocol's own, beside the contributors' numbers and, for a protocol
+that needs it, some bytes of each (`notes`, such as the nonces of their masks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flwr.app import ArrayRecord, RecordDict
+from numpy.typing import NDArray
+
+from strategies.base import Memory
+from strategies.maths.streams import ProtectionError
+from strategies.wire import NumpyArray, arrays_of
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class ProtectedSum:
+    """One round's sum, as the server may see it.
+
+    Attributes:
+        round: 1, 2, ...
+        offices: the contributors' numbers, ascending.
+        total: uint8, in the protocol's own form.
+        notes: (contributors, n) uint8, what each contributor's part needs to be opened; n may be 0.
+        clear: its integers are in clear: a round that a simulation did not measure.
+    """
+
+    round: int
+    offices: tuple[int, ...]
+    total: Bytes
+    notes: Bytes
+    clear: bool = False
+
+    def parts(self) -> dict[str, NDArray[Any]]:
+        """As arrays by name."""
+        stem = f"sum-{self.round}"
+        parts: dict[str, NDArray[Any]] = {
+            stem: self.total,
+            f"{stem}-offices": np.array(self.offices, np.int64),
+            f"{stem}-notes": self.notes,
+        }
+        if self.clear:
+            parts[f"{stem}-clear"] = np.ones(1, np.uint8)
+        return parts
+
+
+def record_of(parts: Mapping[str, NDArray[Any]]) -> ArrayRecord:
+    """A record of arrays, passed as they are in process."""
+    record = ArrayRecord()
+    for name, part in parts.items():
+        record[name] = NumpyArray(part)
+    return record
+
+
+def parts_of(content: RecordDict) -> dict[str, Bytes]:
+    """The arrays of a message that are the protocol's own: neither a sum nor a sealed model."""
+    record = arrays_of(content)
+    return {name: array.numpy() for name, array in record.items() if not name.startswith(("sum-", "state"))}
+
+
+def read_sums(record: ArrayRecord) -> list[ProtectedSum]:
+    """The sums of a record, by round.
+
+    Raises:
+        ProtectionError: a sum without contributors.
+    """
+    sums = []
+    for name in record:
+        stem, _, number = name.partition("-")
+        if stem != "sum" or not number.isdigit():
+            continue
+        if f"{name}-offices" not in record or f"{name}-notes" not in record:
+            raise ProtectionError(f"the sum of round {number} came without its contributors; it cannot be opened")
+        sums.append(
+            ProtectedSum(
+                int(number),
+                tuple(int(office) for office in record[f"{name}-offices"].numpy()),
+                record[name].numpy(),
+                record[f"{name}-notes"].numpy(),
+                f"{name}-clear" in record,
+            )
+        )
+    return sorted(sums, key=lambda one: one.round)
+
+
+def flatten(memory: Mapping[str, NDArray[Any]]) -> bytes:
+    """Arrays by name as bytes: what a sealed model is made of."""
+    from safetensors.numpy import save
+
+    content: bytes = save({name: np.ascontiguousarray(array) for name, array in memory.items()})
+    return content
+
+
+def unflatten(content: bytes) -> Memory:
+    """Back from `flatten`."""
+    from safetensors.numpy import load
+
+    memory: Memory = load(content)
+    return memory
