@@ -19,7 +19,7 @@ from strategies.maths.masking import Slots, shift
 from strategies.maths.secagg import Closed, Masked, Shared, State, Terms, from_memory, to_memory
 from strategies.maths.secagg_server import Server
 from strategies.maths.shamir import SHARE_BYTES
-from strategies.maths.streams import ProtectionError, check_tags, tag
+from strategies.maths.streams import ProtectionError, check_tags, derive, tag
 
 SECRET = bytes(range(32))
 BITS = 12
@@ -309,6 +309,25 @@ def revealed(seen: Round, owner: int) -> bytes:
     i = sorted(seen.server.sharers).index(owner)
     shares = {k + 1: reply[i * SHARE_BYTES : (i + 1) * SHARE_BYTES] for k, reply in seen.replies.items()}
     return shamir.combine(shares, seen.server.terms.threshold)
+
+
+def test_keys_of_pairs_are_of_their_run_round_use_and_offices() -> None:
+    """HKDF(X25519; salt = run, info = use, round, lower id, higher id), the same at both ends."""
+    a, b = X25519PrivateKey.generate(), X25519PrivateKey.generate()
+    to_a, to_b = a.public_key().public_bytes_raw(), b.public_key().public_bytes_raw()
+    key = secagg.pair_key(a, to_b, terms(), "mask", 7, 3)
+    assert key == secagg.pair_key(b, to_a, terms(), "mask", 3, 7)
+    assert key == derive(a.exchange(b.public_key()), "run", "mask", 1, 3, 7)
+    others = [
+        secagg.pair_key(a, to_b, terms(), "channel", 7, 3),
+        secagg.pair_key(a, to_b, terms(), "mask", 7, 4),
+        secagg.pair_key(a, to_b, terms(round_=2), "mask", 7, 3),
+        secagg.pair_key(a, to_b, dataclasses.replace(terms(), run="nur"), "mask", 7, 3),
+        secagg.pair_key(a, to_a, terms(), "mask", 7, 3),
+    ]
+    assert len({key, *others}) == 6
+    seeds = [secagg.seed_key(SECRET, terms(round_=t), k) for t in (1, 2) for k in (0, 1)]
+    assert len(set(seeds)) == 4
 
 
 def test_a_later_rounds_unmasking_opens_no_earlier_round() -> None:
