@@ -1,0 +1,198 @@
+"""masked_sum: the one-time pad under a secret of the offices, and the slots that all masked sums are made of.
+
+A pad drawn from a secret by a pseudo-random function, added mod 2^bits, is the symmetric additively homomorphic
+encryption of Castelluccia, Mykletun, Tsudik: Efficient Aggregation of Encrypted Data in Wireless Sensor Networks,
+MobiQuitous 2005:
+
+    y_k = v_k + PRF(HKDF(secret, run); nonce, office, round) mod 2^bits
+    sum_k v_k = sum_k y_k - sum_k PRF(HKDF(secret, run); nonce_k, k, round) mod 2^bits
+
+The server adds the y_k and returns the sum with the list of offices and nonces; any subset will do. A nonce is 12
+random bytes drawn anew for every attempt: two messages under one pad would give their difference to the server.
+
+The laws: unmask(mask(a) + mask(b)) = a + b mod 2^bits, bit for bit, and from_wire(to_wire(v)) = v.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strategies.maths.streams import NONCE_BYTES, ProtectionError, check_bits, derive, keystream, word_bytes, words
+
+CHECK_BYTES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Slots:
+    """What is summed: d integers mod 2^bits, and the check slot mod 2^64 that holds a tag (or a sum of tags).
+
+    Raises:
+        ProtectionError: bits outside 8..32, values of another type or shape, or a number that is not in its slot.
+    """
+
+    values: NDArray[np.uint32]  # (d,) in [0, 2^bits)
+    check: int  # in [0, 2^64)
+    bits: int  # 8..32
+
+    def __post_init__(self) -> None:
+        check_bits(self.bits)
+        if self.values.dtype != np.uint32 or self.values.ndim != 1:
+            raise ProtectionError(f"slots are (d,) of uint32; found {self.values.shape} of {self.values.dtype}")
+        if self.bits < 32 and self.values.size and (largest := int(self.values.max())) >> self.bits:
+            raise ProtectionError(f"values of {self.bits} bits are below {1 << self.bits}; found {largest}")
+        if not 0 <= self.check < 1 << 64:
+            raise ProtectionError(f"the check slot is in [0, 2^64); found {self.check}")
+
+
+def add(a: Slots, b: Slots) -> Slots:
+    """a + b, mod 2^bits and mod 2^64: what the server does.
+
+    Raises:
+        ProtectionError: another number of slots, or of bits.
+    """
+    if (a.bits, a.values.size) != (b.bits, b.values.size):
+        raise ProtectionError(
+            f"slots add up only where all have the same form: {a.values.size} of {a.bits} bits and "
+            f"{b.values.size} of {b.bits}"
+        )
+    return _reduced(a.values + b.values, a.check + b.check, a.bits)
+
+
+def shift(slots: Slots, plus: Iterable[bytes] = (), minus: Iterable[bytes] = ()) -> Slots:
+    """slots + sum of pads(plus) - sum of pads(minus): a pad is a key's stream, 8 bytes for the check slot first.
+
+    Each key (32 bytes) is used for one pad of one message: a key twice is a two-time pad.
+    """
+    total, check = slots.values.copy(), slots.check
+    size = CHECK_BYTES + total.size * word_bytes(slots.bits)
+    for sign, keys in ((1, plus), (-1, minus)):
+        for key in keys:
+            stream = keystream(key, size)
+            pad = words(stream[CHECK_BYTES:], slots.bits)
+            check += sign * int.from_bytes(stream[:CHECK_BYTES], "little")
+            # uint32 wraps mod 2^32, of which 2^bits is a divisor: one reduction at the end is enough
+            (np.add if sign > 0 else np.subtract)(total, pad, out=total)
+    return _reduced(total, check, slots.bits)
+
+
+def fresh_nonce() -> bytes:
+    """12 bytes of the operating system, one for every attempt to send."""
+    return os.urandom(NONCE_BYTES)
+
+
+def mask(slots: Slots, secret: bytes, run: str, round_: int, office: int, nonce: bytes) -> Slots:
+    """y = v + PRF(HKDF(secret, run); nonce, office, round): uniform to whoever has not the secret.
+
+    Args:
+        slots: what is sent, with the office's tag in the check slot.
+        secret: 32 bytes that all offices share and the server has not.
+        run, round_, office: where it belongs; the pad is drawn from them.
+        nonce: of `fresh_nonce`, never used before.
+    """
+    return shift(slots, plus=[_pad_key(secret, run, round_, office, nonce, slots)])
+
+
+def unmask(total: Slots, secret: bytes, run: str, round_: int, contributors: Sequence[tuple[int, bytes]]) -> Slots:
+    """The sum of the contributors' slots, from the sum of what they sent.
+
+    Its check slot is then for `streams.check_tags`: with contributors or nonces other than those that were added, the
+    result is noise, and only the tags say so.
+    Every subset opens, a single office too: how many contributors are enough is for the caller, a holder of the secret,
+    to say before it opens anything.
+
+    Args:
+        total: the server's sum.
+        contributors: (office, nonce) of every message in it.
+
+    Raises:
+        ProtectionError: no contributor, or one twice.
+    """
+    offices = [office for office, _ in contributors]
+    if not offices or len(set(offices)) != len(offices):
+        raise ProtectionError(f"a sum has contributors, each once; round {round_} announces {sorted(offices)}")
+    return shift(total, minus=[_pad_key(secret, run, round_, office, nonce, total) for office, nonce in contributors])
+
+
+def to_wire(values: NDArray[np.uint32], bits: int) -> NDArray[np.uint8]:
+    """d integers in [0, 2^bits) as ceil(d bits / 8) bytes: bits / 32 of what float32 takes.
+
+    Bit j of value i is bit i * bits + j of the string, counted from the lowest bit of the first byte. Widths of 8, 16
+    and 32 bits are thus plain little-endian words.
+    """
+    check_bits(bits)
+    if bits in (8, 16, 32):
+        return values.astype(f"<u{bits // 8}").view(np.uint8)
+    groups = np.zeros((-(-values.size // 8), 8), np.uint64)  # eight values take a whole number of bytes, namely bits
+    groups.reshape(-1)[: values.size] = values
+    packed = np.zeros((len(groups), bits), np.uint8)
+    for j in range(8):
+        first, offset = divmod(j * bits, 8)
+        shifted = groups[:, j] << np.uint64(offset)
+        for k in range(-(-(offset + bits) // 8)):
+            packed[:, first + k] |= (shifted >> np.uint64(8 * k)).astype(np.uint8)
+    return packed.reshape(-1)[: _wire_bytes(values.size, bits)]
+
+
+def from_wire(array: NDArray[np.uint8], count: int, bits: int) -> NDArray[np.uint32]:
+    """`count` integers in [0, 2^bits), from `to_wire`.
+
+    Raises:
+        ProtectionError: another type, another number of bytes, or a bit set behind the last value.
+    """
+    check_bits(bits)
+    size = _wire_bytes(count, bits)
+    if array.dtype != np.uint8 or array.shape != (size,):
+        raise ProtectionError(
+            f"{count} values of {bits} bits are {size} bytes; found an array {array.shape} of {array.dtype}"
+        )
+    if bits in (8, 16, 32):
+        return np.ascontiguousarray(array).view(f"<u{bits // 8}").astype(np.uint32)
+    if (unused := 8 * size - count * bits) and int(array[-1]) >> (8 - unused):
+        raise ProtectionError(f"the last {unused} bits behind {count} values of {bits} bits must be 0")
+    packed = np.zeros((-(-count // 8), bits), np.uint64)
+    packed.reshape(-1)[:size] = array
+    groups = np.empty((len(packed), 8), np.uint32)
+    for j in range(8):
+        first, offset = divmod(j * bits, 8)
+        word = packed[:, first].copy()
+        for k in range(1, -(-(offset + bits) // 8)):
+            word |= packed[:, first + k] << np.uint64(8 * k)
+        groups[:, j] = (word >> np.uint64(offset)) & np.uint64((1 << bits) - 1)
+    return groups.reshape(-1)[:count]
+
+
+def pack(slots: Slots) -> NDArray[np.uint8]:
+    """Slots as one array of bytes: the values as `to_wire`, then the check slot's 8 bytes, little-endian."""
+    check = np.frombuffer(slots.check.to_bytes(CHECK_BYTES, "little"), np.uint8)
+    return np.concatenate([to_wire(slots.values, slots.bits), check])
+
+
+def unpack(array: NDArray[np.uint8], count: int, bits: int) -> Slots:
+    """The slots of `pack`; what comes from elsewhere is checked as in `from_wire`."""
+    if array.ndim != 1:
+        raise ProtectionError(f"slots travel as one array of bytes; found {array.shape} of {array.dtype}")
+    check = int.from_bytes(array[-CHECK_BYTES:].tobytes(), "little")
+    return Slots(from_wire(array[:-CHECK_BYTES], count, bits), check, bits)
+
+
+def _reduced(values: NDArray[np.uint32], check: int, bits: int) -> Slots:
+    """Each slot to its width; `values` is the caller's own."""
+    if bits < 32:
+        values &= np.uint32((1 << bits) - 1)
+    return Slots(values, check % (1 << 64), bits)
+
+
+def _pad_key(secret: bytes, run: str, round_: int, office: int, nonce: bytes, slots: Slots) -> bytes:
+    if len(nonce) != NONCE_BYTES:
+        raise ProtectionError(f"a nonce has {NONCE_BYTES} bytes; office {office} gave {len(nonce)}")
+    # The form is bound too: the same key read as words of another width would be the same pad once more.
+    return derive(secret, run, "masked_sum", nonce, office, round_, slots.bits, slots.values.size)
+
+
+def _wire_bytes(count: int, bits: int) -> int:
+    return -(-count * bits // 8)
