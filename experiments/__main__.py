@@ -13,7 +13,7 @@ from pathlib import Path
 
 from experiments.data import SOURCES, DataError
 from experiments.errors import UserError
-from experiments.notation import registry_name
+from experiments.notation import canonical, registry_name
 from experiments.spec import PARTITIONS, STRATEGIES, RunSpec
 from partitions import PartitionError
 from results import ResultsError
@@ -202,10 +202,10 @@ def signature(name: str, cls: type) -> str:
     for field in sorted(dataclasses.fields(cls), key=lambda field: field.kw_only is True):
         if field.metadata.get("rest"):
             parts.append("...")
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            parts.append(f"{field.name}=")
+        elif field.default_factory is not dataclasses.MISSING:
+            parts.append(f"{field.name}={canonical(field.default_factory())}")
         else:
-            parts.append(f"{field.name}={field.default}")
+            parts.append(f"{field.name}={'' if field.default is dataclasses.MISSING else field.default}")
     return f"{name}({', '.join(parts)})" if parts else name
 
 

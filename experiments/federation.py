@@ -123,7 +123,7 @@ class ServerSide:
             the engine's; None where the run diverged.
         """
         spec = self.spec
-        cohort = max(1, round(spec.fraction * self.clients))
+        cohort = spec.cohort(self.clients)
         done = start.round if start else 0
         grid = OrderedGrid(
             inner,

@@ -16,7 +16,7 @@ from experiments.engines import flower
 from experiments.run import RunData, deal_rows, prepare, resolved, sources
 from experiments.seeds import Purpose, stream
 from experiments.spec import RunSpec
-from experiments.training.clients import ClientSide
+from experiments.training.clients import ClientSide, trainer
 from experiments.training.evaluation import Evaluator, Rows
 from partitions import Deal
 from results.store import Store
@@ -88,12 +88,15 @@ def check(loaded: Loaded, specs: Iterable[RunSpec] | None = None) -> None:
         split = (data_key(spec), spec.partition, spec.clients, spec.min_examples, spec.validation, spec.split_seed)
         if split not in deals:
             deals[split] = deal_rows(spec, data)
-        cell = (data_key(spec), spec.strategy, spec.model, spec.clients, spec.fraction)
+        cell = (data_key(spec), spec.strategy, spec.model, spec.clients, spec.fraction, spec.dropout, spec.rounds)
         if cell not in seen:
             seen.add(cell)
             workloads = spec.strategy.regroup([Workload(rows, 1) for rows in deals[split].train])
             spec.model.module(data.train.x.shape[1:], len(data.about.classes))
-            spec.strategy.server(None, Federation(len(workloads), len(workloads), 1, spec.seed))  # type: ignore[arg-type]
+            clients = len(workloads)
+            spec.strategy.server(None, Federation(clients, spec.cohort(clients), 1, spec.seed))  # type: ignore[arg-type]
+            if spec.dropout:
+                spec.dropout.check(spec.strategy.phases, clients, spec.rounds)
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,7 @@ def _rates(spec: RunSpec, data: RunData, steps: int = 20) -> tuple[float, float]
     shape, classes = data.train.x.shape[1:], len(data.about.classes)
     size = len(data.train.y) // spec.clients if spec.batch_size == "full" else int(spec.batch_size)
     rows = np.arange(min(size * steps, len(data.train.y)))
-    alone = ClientSide(spec, data.train.x, data.train.y, classes, (Workload(rows, steps),)).start().trainer
+    alone = trainer(ClientSide(spec, data.train.x, data.train.y, classes, (Workload(rows, steps),)))
     job = Job(spec.model.first_weights(shape, classes, stream(0, Purpose.INITIAL_WEIGHTS)), 1)
     first = Rows(data.train.x[:1000], data.train.y[:1000], data.train.person[:1000])
     evaluator = Evaluator(spec.model, classes, shape, first, [])

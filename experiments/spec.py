@@ -158,7 +158,9 @@ class RunSpec:
         "shuffled", _one_of("shuffled", "file", "label"), "an office's rows in an epoch: shuffled, file or label"
     )
     dropout: Drop | None = option(
-        None, _optional(_built(DROPOUTS, "dropout")), "offices that vanish in a round, e.g. drop(rate=0.1, phase=update)"
+        None,
+        _optional(_built(DROPOUTS, "dropout")),
+        "offices that vanish in a round, e.g. drop(rate=0.1, phase=update)",
     )
     reject_nonfinite: bool = option(True, _truth, "leave out updates that are not finite or absurdly long")
     trainer: str = option(
@@ -207,6 +209,10 @@ class RunSpec:
     def run_id(self) -> str:
         """The run's name: a hash of its canonical JSON."""
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]
+
+    def cohort(self, clients: int) -> int:
+        """How many of the clients train in a round."""
+        return max(1, round(self.fraction * clients))
 
     @property
     def split_seed(self) -> int:

@@ -140,7 +140,9 @@ class OrderedGrid(Grid):
         willing = []
         for reply in replies:
             if config_of(reply.content).get("abstains"):
-                self.reject(reply.metadata.src_node_id, f"round {self.round}, {self._name(reply)}: its update is not finite")
+                self.reject(
+                    reply.metadata.src_node_id, f"round {self.round}, {self._name(reply)}: its update is not finite"
+                )
             else:
                 willing.append(reply)
         if replies and not willing:

@@ -163,7 +163,9 @@ class Clients:
             for office, message, client in zip(offices, messages, clients, strict=True)
         ]
         replies = []
-        for office, message, client, update in zip(offices, messages, clients, self._trained(jobs, clients), strict=True):
+        for office, message, client, update in zip(
+            offices, messages, clients, self._trained(jobs, clients), strict=True
+        ):
             content, memories[client] = office.close(update, memories.get(client, {}))
             replies.append(Message(content, reply_to=message))
         return replies
@@ -174,7 +176,6 @@ class Clients:
         self.protection.prepare(jobs)
         with self.meter.time("train_s", jobs[0].round):
             return self.trainer.train(jobs, clients)
-
 
     def finish(self, outcome: Outcome, memories: Mapping[int, Memory]) -> None:
         """At the end of a run, what the harness wants of protected clients: the costs, and the model."""
@@ -200,7 +201,9 @@ class Protection:
         vault = Vault.load(keys.vault) if isinstance(keys.vault, Path) else keys.vault or make_vault({})
         layout = spec.model.layout(shape, side.classes)
         with meter.time("keygen_s"):
-            self.desk = Desk(self.strategy, vault, len(side.workloads), layout, keys.processes, keys.measured)
+            clients = len(side.workloads)
+            cohort = spec.cohort(clients)
+            self.desk = Desk(self.strategy, vault, clients, cohort, layout, keys.processes, keys.measured)
         self._evaluator: Evaluator | None = None
 
     def office(self, client: int) -> ProtectedOffice:

@@ -74,7 +74,6 @@ class Evaluation:
         scores = self.test_f1_per_class
         return None if scores is None else float(np.mean([score for score in scores if score is not None]))
 
-
     def metrics(self) -> MetricRecord:
         """As a message carries it; `from_metrics` reads it back."""
         record = MetricRecord()

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from strategies.protection.server import ProtectedServer
     from strategies.protection.vault import Vault
 
+
 @dataclass(frozen=True)
 class Office:
     """What a process knows of one of its offices.
@@ -154,7 +155,7 @@ class Protected(Strategy):
 
     @abstractmethod
     def adder(self, public: Bytes, form: Form) -> Adder:
-        """The server's side, from what the offices publish."""
+        """The server's side, from what the offices publish; nothing, where no round will be computed in earnest."""
 
     # What the inner strategy says.
 

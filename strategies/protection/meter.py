@@ -66,9 +66,10 @@ def total(meters: Iterable[Meter]) -> dict[str, Any]:
     slowest: dict[tuple[str, int], float] = defaultdict(float)
     for meter in meters:
         for (phase, round_, _), seconds in meter.seconds.items():
-            found[phase] += seconds
+            found[phase] = found.get(phase, 0.0) + seconds
             slowest[phase, round_] = max(slowest[phase, round_], seconds)
-    found["critical_s"] = sum(seconds for (phase, _), seconds in slowest.items() if phase != "keygen_s")
+    waited = ("encrypt_s", "add_s", "decrypt_s")
+    found["critical_s"] = sum(seconds for (phase, _), seconds in slowest.items() if phase in waited)
     for meter in meters:
         for name, count in meter.counts.items():
             found[name] = found.get(name, 0) + count

@@ -48,18 +48,19 @@ class Desk:
     Args:
         strategy: with its protocol.
         vault: the keys.
-        offices: K.
+        offices: K, of the federation.
+        cohort: how many are asked in a round.
         layout: lengths of the layers.
         processes: that the protocol may use.
         measured: rounds that are computed in earnest; None is all.
     """
 
     def __init__(
-        self, strategy: Protected, vault: Vault, offices: int, layout: tuple[int, ...], processes: int,
+        self, strategy: Protected, vault: Vault, offices: int, cohort: int, layout: tuple[int, ...], processes: int,
         measured: frozenset[int] | None,
     ) -> None:  # fmt: skip
         self.vault, self.measured, self.layout = vault, measured, layout
-        self.form = Form(vault.run, offices, strategy.bits, sum(layout))
+        self.form = Form(vault.run, offices, cohort, strategy.bits, sum(layout))
         self.grid = strategy.grid_of(offices)
         self.layout_hash = sha256(repr(layout).encode()).hexdigest()[:16]
         self.clear = ClearHolder(self.form)

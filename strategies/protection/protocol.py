@@ -34,12 +34,14 @@ class Form:
     Attributes:
         run: id of the run.
         offices: K, of the federation.
+        cohort: how many are asked in a round.
         bits: width of a slot.
         count: number of slots d.
     """
 
     run: str
     offices: int
+    cohort: int
     bits: int
     count: int
 
@@ -105,13 +107,16 @@ class Adder(ABC):
 
 
 class ClearHolder(KeyHolder):
-    """Integers in clear: the plain twin of every protocol."""
+    """Integers in clear, and empty answers: the plain twin of every protocol."""
 
     def protect(self, slots: Slots, context: Context, memory: Memory) -> tuple[Bytes, Bytes, Memory]:
         return pack(slots), NO_NOTE, memory
 
     def reveal(self, total: ProtectedSum) -> Slots:
         return unpack(total.total, self.form.count, self.form.bits)
+
+    def answer(self, phase: str, parts: Parts, context: Context, memory: Memory) -> tuple[Parts, Memory]:
+        return {}, memory  # whoever answers is there, and that is all a round in clear asks
 
 
 class ClearAdder(Adder):

@@ -68,12 +68,13 @@ class ProtectedServer(FlowerFedAvg):
         for office, found in configs.items():
             Context.read(found).check(self._context(0, office))
             if found["count"] != configs[first]["count"]:
-                raise ProtectionError(f"office {office} has {found['count']} weights, office {first} {configs[first]['count']}")
+                raise ProtectionError(
+                    f"office {office} has {found['count']} weights, office {first} {configs[first]['count']}"
+                )
         self.weights = [float(str(configs[office]["weight"])) for office in sorted(joined)]
-        self.form = Form(self.place.run, self.place.offices, self.place.bits, int(str(configs[first]["count"])))
-        public = arrays_of(joined[first])["public"].numpy()
-        no_keys = self.federation.measured == frozenset()
-        self.adder: Adder = ClearAdder(self.form) if no_keys else self.strategy.adder(public, self.form)
+        place, count = self.place, int(str(configs[first]["count"]))
+        self.form = Form(place.run, place.offices, self.federation.cohort, place.bits, count)
+        self.adder: Adder = self.strategy.adder(arrays_of(joined[first])["public"].numpy(), self.form)
         self.clear = ClearAdder(self.form)
         asked = {}
         for office in everybody:
@@ -103,7 +104,7 @@ class ProtectedServer(FlowerFedAvg):
         self.grid = cast(OfficeGrid, grid)
         self.nodes = {office: node for node, office in self.grid.offices.items()}
         with self.meter.time("add_s", server_round):
-            going = self._adder_of(server_round).begin(
+            going = self.adder.begin(
                 server_round, self._asking(grid, server_round), list(self.nodes), self._is_clear(server_round)
             )
         return [
@@ -174,7 +175,9 @@ class ProtectedServer(FlowerFedAvg):
                     Context.read(config_of(message.content)).check(self._context(server_round, office))
                     parts = parts_of(message.content)
                     if not {"payload", "note"} <= set(parts):
-                        raise ProtectionError(f"its message holds {sorted(parts) or 'nothing'}; expected payload and note")
+                        raise ProtectionError(
+                            f"its message holds {sorted(parts) or 'nothing'}; expected payload and note"
+                        )
                     adder.check(parts["payload"], parts["note"])
                 except ProtectionError as error:
                     self._reject(office, server_round, error)
@@ -190,7 +193,7 @@ class ProtectedServer(FlowerFedAvg):
             )
         with self.meter.time("add_s", server_round):
             ask = self._asking(self.grid, server_round)  # type: ignore[arg-type]
-            total = adder.finish(server_round, ask, total, found, self._is_clear(server_round))
+            total = self.adder.finish(server_round, ask, total, found, self._is_clear(server_round))
         stacked = np.stack([notes[office] for office in found])
         self.last = ProtectedSum(server_round, tuple(found), total, stacked, self._is_clear(server_round))
         self.counted |= dict.fromkeys(found, server_round)
