@@ -57,6 +57,9 @@ def parser() -> argparse.ArgumentParser:
             )
     _places(run)
     _how(run)
+    run.add_argument(
+        "--crypto-processes", type=_processes, metavar="N", help="that encrypt and open sums (default: all cores)"
+    )
     run.add_argument("--json", action="store_true", help="print the whole record as one JSON object")
     run.add_argument("--no-store", action="store_true", help="do not look into the store, and keep nothing")
     run.add_argument("--save-model", type=Path, metavar="FILE", help="write the final model as safetensors")
@@ -159,6 +162,12 @@ def parser() -> argparse.ArgumentParser:
     )
     known.set_defaults(command="list")
     return top
+
+
+def _processes(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of processes, 1 or more; found {text!r}")
+    return int(text)
 
 
 def _narrowed(command: argparse.ArgumentParser) -> None:

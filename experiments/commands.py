@@ -11,6 +11,7 @@ from pathlib import Path
 from experiments.engines import engine as check_engine
 from experiments.errors import UserError
 from experiments.grid import Grid, load_grid
+from experiments.keys import keys_of_run, keys_of_sweep
 from experiments.plan import Loaded, Plan, check, data_key, estimate, load_data, plan
 from experiments.run import LAST_ROUNDS, attempt, save, sources
 from experiments.spec import RunSpec
@@ -43,7 +44,13 @@ def run(options: argparse.Namespace) -> int:
         check(loaded)
         if options.save_model:
             check_writable(options.save_model)
-        record, models = attempt(spec, data, options.engine)
+            if spec.strategy.protected and options.engine != "inprocess":
+                raise UserError(
+                    "--save-model: under protection the model stays in the simulated offices' processes; "
+                    "--engine inprocess can save it"
+                )
+        with keys_of_run(spec, options.crypto_processes) as keys:
+            record, models = attempt(spec, data, options.engine, keys=keys)
         if not options.no_store:
             store.put(record)
         if options.save_model and models is not None:
@@ -87,8 +94,32 @@ def describe(record: RunRecord) -> str:
         )
     lines += [f"note: {note}" for note in record.data.notes]
     cost = record.cost
+    lines += protected_by(record)
     lines.append(f"{cost.wall_s:.1f} s, {cost.bytes_up / 1e6:.1f} MB up, {cost.bytes_down / 1e6:.1f} MB down")
     return "\n".join(lines)
+
+
+def protected_by(record: RunRecord) -> list[str]:
+    """What protection did to a run and cost it; nothing for a run without."""
+    found, cost = record.protection, record.cost
+    if found is None:
+        return []
+    rounds = max(found["measured_rounds"], 1)
+    lines = [
+        f"{found['protocol']}: {found['bits']} bits, {found['rounding']}; {percent(cost.encrypted_share)} of the weights "
+        f"unreadable; assumes {found['assumption']}",
+        f"a round: {cost.encrypt_s / rounds:.2f} s to encrypt (all offices), {cost.add_s / rounds:.2f} s to add, "
+        f"{cost.decrypt_s / rounds:.2f} s to open, on {cost.crypto_processes} processes; keys {cost.keygen_s:.1f} s",
+    ]
+    if found["error"] is not None:
+        lines.append(f"largest error of a mean: {found['error']:.2g} (bound {found['error_bound']:.2g})")
+    if found["clipped_share"]:
+        warning = "; that is much: set clip higher" if found["clipped_share"] > CLIPPED_MUCH else ""
+        lines.append(f"clipped: {percent(found['clipped_share'])} of the values{warning}")
+    return lines
+
+
+CLIPPED_MUCH = 1e-3
 
 
 def percent(share: float | None) -> str:
@@ -110,7 +141,13 @@ def sweep(options: argparse.Namespace) -> int:
         print(outlook(grid, loaded, todo))
         return 0
     summary = sweep_all(
-        todo.todo, loaded.data, store, engine=options.engine, workers=options.workers, address=options.address
+        todo.todo,
+        loaded.data,
+        store,
+        engine=options.engine,
+        workers=options.workers,
+        address=options.address,
+        keys=keys_of_sweep(todo.todo),
     )
     _say(conclusion(todo, summary))
     if summary.interrupted:

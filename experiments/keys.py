@@ -41,12 +41,7 @@ def keys_of_run(spec: RunSpec, processes: int | None = None) -> Iterator[Keys]:
         yield Keys(path, None, processes, perf_counter() - started)
 
 
-def unmeasured(spec: RunSpec) -> Keys:
-    """For a run of which no round is computed in earnest: its integers travel in clear, and no result can tell."""
-    return Keys(measured=frozenset()) if isinstance(spec.strategy, Protected) else Keys()
-
-
-def samples(specs: Iterable[RunSpec]) -> dict[str, Keys]:
+def keys_of_sweep(specs: Iterable[RunSpec]) -> dict[str, Keys]:
     """Keys of a sweep, by run_id, for one run of every protected cell: the first of its seeds has a round measured."""
     found: dict[str, Keys] = {}
     vaults: dict[object, tuple[Vault, float]] = {}

@@ -12,6 +12,7 @@ import socket
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from experiments import provenance
@@ -20,6 +21,7 @@ from experiments.plan import DataKey, data_key
 from experiments.progress import Progress
 from experiments.run import RunData, attempt, failed
 from experiments.spec import RunSpec
+from experiments.training.clients import Keys
 from results.record import RunRecord
 from results.store import Store
 
@@ -48,6 +50,7 @@ def sweep(
     workers: int | None = None,
     address: str | None = None,
     moved: int = 0,
+    keys: Mapping[str, Keys] | None = None,
 ) -> Summary:
     """Make every run of `todo` and store each as it ends.
 
@@ -55,6 +58,7 @@ def sweep(
         workers: runs at a time; all cores by default.
         address: a Ray cluster to join, instead of starting Ray here.
         moved: as in `run.run_models`, in process alone; such runs belong in no store that is kept.
+        keys: of protected runs that have rounds measured, by run_id (see `experiments.keys`).
 
     Raises:
         UserError: no cluster at `address`.
@@ -62,7 +66,11 @@ def sweep(
     summary = Summary()
     if not todo:
         return summary
-    records = one_by_one(todo, data, engine) if engine != "inprocess" else on_ray(todo, data, workers, address, moved)
+    lent = keys or {}
+    if engine != "inprocess":
+        records = one_by_one(todo, data, engine, lent)
+    else:
+        records = on_ray(todo, data, workers, address, moved, lent)
     with Progress(len(todo)) as progress:
         try:
             for record in records:
@@ -76,10 +84,12 @@ def sweep(
     return summary
 
 
-def one_by_one(todo: Sequence[RunSpec], data: Mapping[DataKey, RunData], engine: str) -> Generator[RunRecord]:
+def one_by_one(
+    todo: Sequence[RunSpec], data: Mapping[DataKey, RunData], engine: str, keys: Mapping[str, Keys]
+) -> Generator[RunRecord]:
     """Runs under an engine that brings a Ray of its own: a child process each, never inside a Ray task."""
     for spec in todo:
-        yield attempt(spec, data[data_key(spec)], engine)[0]
+        yield attempt(spec, data[data_key(spec)], engine, keys=keys.get(spec.run_id))[0]
 
 
 def on_ray(
@@ -88,6 +98,7 @@ def on_ray(
     workers: int | None,
     address: str | None,
     moved: int = 0,
+    keys: Mapping[str, Keys] = MappingProxyType({}),
 ) -> Generator[RunRecord]:
     """Records as they end. Closing the generator cancels what is in flight and leaves Ray."""
     import ray
@@ -102,7 +113,7 @@ def on_ray(
         while True:
             # Two tasks a worker keep it busy while the driver writes; the rest wait here: Ctrl-C has little to cancel.
             for spec in waiting:
-                flying[task.remote(spec, *shared[data_key(spec)], moved)] = spec
+                flying[task.remote(spec, *shared[data_key(spec)], moved, keys.get(spec.run_id))] = spec
                 if len(flying) >= 2 * slots:
                     break
             if not flying:
@@ -167,6 +178,6 @@ def _put(data: RunData) -> tuple[Any, Any]:
     return ray.put(replace(data, test=None)), ray.put(data.test)
 
 
-def _run(spec: RunSpec, train: RunData, test: Any, moved: int) -> RunRecord:
+def _run(spec: RunSpec, train: RunData, test: Any, moved: int, keys: Keys | None) -> RunRecord:
     """The Ray task. Ray has mapped the rows already."""
-    return attempt(spec, replace(train, test=test), moved=moved)[0]
+    return attempt(spec, replace(train, test=test), moved=moved, keys=keys)[0]

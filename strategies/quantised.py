@@ -14,7 +14,8 @@ from strategies.protection.base import Protected
 from strategies.protection.protocol import ClearAdder, ClearHolder
 
 if TYPE_CHECKING:
-    from strategies.protection.protocol import Adder, Bytes, Form, KeyHolder
+    from strategies.protection.protocol import Adder, Form, KeyHolder
+    from strategies.protection.sums import Bytes
     from strategies.protection.vault import Vault
 
 

@@ -69,8 +69,8 @@ class _Offices(KeyHolder):
     def answer(self, phase: str, parts: Parts, context: Context, memory: Memory) -> tuple[Parts, Memory]:
         terms, office = _terms(self.form, context.round), context.office
         if phase == "keys":
-            state = secagg.advertise(terms, office)
-            return {"advert": _bytes(state.advert)}, secagg.to_memory(state)
+            advertised = secagg.advertise(terms, office)
+            return {"advert": _bytes(advertised.advert)}, secagg.to_memory(advertised)
         if phase == "shares":
             fresh = {name.removeprefix(NEXT): value for name, value in memory.items() if name.startswith(NEXT)}
             state = secagg.from_memory(fresh or memory, terms, office)

@@ -34,10 +34,10 @@ from strategies.wire import config_of
 if TYPE_CHECKING:
     from experiments.federation import Outcome
     from experiments.spec import RunSpec
-    from strategies.base import Client
-    from strategies.protection.office import ProtectedOffice
     from experiments.training.fused import FusedTrainer
     from experiments.training.local import ReferenceTrainer
+    from strategies.base import Client
+    from strategies.protection.office import ProtectedOffice
 
 
 TABLE = Path(__file__).parents[2] / "results" / "bench" / "trainers.csv"
@@ -189,7 +189,7 @@ class Clients:
 
 
 class Protection:
-    """What clients have besides a trainer where the model lives with them: keys, first weights, and rows to score on."""
+    """What clients have besides a trainer where the model lives with them: keys, first weights, rows to score on."""
 
     def __init__(self, side: ClientSide, meter: Meter) -> None:
         from strategies.protection.office import Desk

@@ -50,7 +50,7 @@ class FixedPoint:
 
     def __post_init__(self) -> None:
         check_bits(self.bits)
-        most = 2 ** (self.bits - 1) // 16
+        most = (1 << (self.bits - 1)) // 16
         if not 1 <= self.offices <= most:
             raise ProtectionError(
                 f"{self.bits} bits carry sums of 1 to {most} offices; found {self.offices}. Give more bits"
@@ -59,7 +59,7 @@ class FixedPoint:
     @property
     def levels(self) -> int:
         """Q."""
-        return 2 ** (self.bits - 1) - 1 - self.offices
+        return (1 << (self.bits - 1)) - 1 - self.offices
 
     def offset(self, share: float) -> int:
         """o_k."""

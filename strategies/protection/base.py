@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
     from strategies.protection.meter import Meter
     from strategies.protection.office import Desk, ProtectedOffice
-    from strategies.protection.protocol import Adder, Bytes, Form, KeyHolder
+    from strategies.protection.protocol import Adder, Form, KeyHolder
     from strategies.protection.server import ProtectedServer
+    from strategies.protection.sums import Bytes
     from strategies.protection.vault import Vault
 
 

@@ -20,7 +20,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from strategies.base import Job, Memory, Update
@@ -84,8 +84,8 @@ class Desk:
     def reveal(self, one: ProtectedSum) -> tuple[Slots, bool]:
         """A sum's slots, and whether they had to be computed: the offices of a process open a sum once."""
         digest = sha256(repr((one.round, one.offices, one.clear)).encode())
-        digest.update(one.total)
-        digest.update(one.notes)
+        digest.update(one.total.data)
+        digest.update(one.notes.data)
         name = digest.digest()
         if self.opened and self.opened[0] == name:
             return self.opened[1], False

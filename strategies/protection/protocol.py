@@ -56,7 +56,7 @@ class KeyHolder(ABC):
         """What the server needs to add: a public key, or nothing."""
         return NO_NOTE
 
-    def prepare(self, messages: int) -> None:
+    def prepare(self, messages: int) -> None:  # noqa: B027  most protocols have nothing to do ahead
         """So many messages will be wanted soon: a chance to work ahead while the offices train."""
 
     @abstractmethod
@@ -75,7 +75,7 @@ class KeyHolder(ABC):
         """What its worker processes have used."""
         return 0.0
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  nor to let go
         """Let worker processes go."""
 
 

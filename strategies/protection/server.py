@@ -69,7 +69,7 @@ class ProtectedServer(FlowerFedAvg):
             Context.read(found).check(self._context(0, office))
             if found["count"] != configs[first]["count"]:
                 raise ProtectionError(
-                    f"office {office} has {found['count']} weights, office {first} {configs[first]['count']}"
+                    f"office {office} has {found['count']!r} weights, office {first} {configs[first]['count']!r}"
                 )
         self.weights = [float(str(configs[office]["weight"])) for office in sorted(joined)]
         place, count = self.place, int(str(configs[first]["count"]))
@@ -125,7 +125,7 @@ class ProtectedServer(FlowerFedAvg):
             with self.meter.time("asked", round_):
                 answers = _exchange(grid, MessageType.QUERY, asked, self.nodes)
             self.meter.seconds["add_s", round_, -1] = waited - self.meter.seconds.pop(("asked", round_, -1))
-            good = {}
+            good: dict[int, Parts] = {}
             for office, content in answers.items():
                 try:
                     Context.read(config_of(content)).check(self._context(round_, office))
