@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from strategies.base import Memory
+from strategies.base import Memory, StrategyError
 from strategies.maths import masking, secagg, secagg_server
 from strategies.maths.masking import Slots
 from strategies.maths.secagg import ADVERT_BYTES, Terms
@@ -51,6 +51,13 @@ class SecAgg(Protected):
         "server and one office": "no single update",
     }
     examples: ClassVar[tuple[str, ...]] = ("secagg", "secagg(bits=12, inner=fedprox(mu=0.01))")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.min_offices < 3:
+            raise StrategyError(
+                f"min_offices must be at least 3 under secagg, whose masks want three; found {self.min_offices}"
+            )
 
     def key_holder(self, vault: Vault, form: Form, processes: int = 1) -> KeyHolder:
         return _Offices(form)
@@ -88,9 +95,7 @@ class _Offices(KeyHolder):
         return super().answer(phase, parts, context, memory)
 
     def protect(self, slots: Slots, context: Context, memory: Memory) -> tuple[Bytes, Bytes, Memory]:
-        parts = {name: memory.pop(name) for name in ("letters", "letters-of")} if "letters" in memory else {}
-        if not parts:
-            raise ProtectionError(f"round {context.round}: the other offices' shares did not come with the message")
+        parts = {name: memory.pop(name) for name in ("letters", "letters-of") if name in memory}
         state = secagg.from_memory(memory, _terms(self.form, context.round), context.office)
         masked, sent = secagg.mask(state, _by_office(parts, "letters"), slots)
         return masking.pack(sent), NO_NOTE, secagg.to_memory(masked)

@@ -66,7 +66,10 @@ class ProtectedServer(FlowerFedAvg):
         first = min(joined)
         self.place = Context.read(configs[first])
         for office, found in configs.items():
-            Context.read(found).check(self._context(0, office))
+            try:
+                Context.read(found).check(self._context(0, office))
+            except ProtectionError as error:
+                raise ProtectionError(f"office {office} does not fit office {first}: {error}") from None
             if found["count"] != configs[first]["count"]:
                 raise ProtectionError(
                     f"office {office} has {found['count']!r} weights, office {first} {configs[first]['count']!r}"

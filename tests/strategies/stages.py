@@ -188,8 +188,6 @@ def stage(
     number = len(clients.workloads)
     inner = Between(clients, number, look, train)
     cohort = spec.cohort(number)
-    grid = OrderedGrid(
-        inner, who_is_who(inner, number), spec.seed, cohort, True, dropout=spec.dropout, protected=True
-    )
+    grid = OrderedGrid(inner, who_is_who(inner, number), spec.seed, cohort, True, dropout=spec.dropout, protected=True)
     server = strategy.server(grid, Federation(number, cohort, 0, spec.seed, measured))
     return Stage(spec, inner, grid, server)
