@@ -35,7 +35,7 @@ def keys_of_run(spec: RunSpec, processes: int | None = None) -> Iterator[Keys]:
     processes = processes or len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="keys-") as folder:  # mode 0700
         started = perf_counter()
-        vault = make_vault(spec.strategy.make_keys(processes))
+        vault = make_vault(spec.strategy.make_keys(spec.clients, processes))
         path = Path(folder) / "vault.json"
         vault.save(path)
         yield Keys(path, None, processes, perf_counter() - started)
@@ -54,10 +54,10 @@ def keys_of_sweep(specs: Iterable[RunSpec]) -> dict[str, Keys]:
         if cell in seen:
             continue
         seen.add(cell)
-        kind = strategy.key_kind
+        kind = strategy.key_kind, spec.clients
         if kind not in vaults:
             started = perf_counter()
-            vaults[kind] = make_vault(strategy.make_keys(len(os.sched_getaffinity(0)))), perf_counter() - started
+            vaults[kind] = make_vault(strategy.make_keys(spec.clients, len(os.sched_getaffinity(0)))), perf_counter() - started
         vault, seconds = vaults[kind]
         found[spec.run_id] = Keys(vault, frozenset({min(SAMPLE, spec.rounds)}), 1, seconds)
     return found
