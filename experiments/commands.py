@@ -106,8 +106,8 @@ def protected_by(record: RunRecord) -> list[str]:
         return []
     rounds = max(found["measured_rounds"], 1)
     lines = [
-        f"{found['protocol']}: {found['bits']} bits, {found['rounding']}; {percent(cost.encrypted_share)} of the weights "
-        f"unreadable; assumes {found['assumption']}",
+        f"{found['protocol']}: {found['bits']} bits, {found['rounding']}; {percent(cost.encrypted_share)} of the "
+        f"weights unreadable; assumes {found['assumption']}",
         f"a round: {cost.encrypt_s / rounds:.2f} s to encrypt (all offices), {cost.add_s / rounds:.2f} s to add, "
         f"{cost.decrypt_s / rounds:.2f} s to open, on {cost.crypto_processes} processes; keys {cost.keygen_s:.1f} s",
     ]

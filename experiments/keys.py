@@ -57,7 +57,10 @@ def keys_of_sweep(specs: Iterable[RunSpec]) -> dict[str, Keys]:
         kind = strategy.key_kind, spec.clients
         if kind not in vaults:
             started = perf_counter()
-            vaults[kind] = make_vault(strategy.make_keys(spec.clients, len(os.sched_getaffinity(0)))), perf_counter() - started
+            vaults[kind] = (
+                make_vault(strategy.make_keys(spec.clients, len(os.sched_getaffinity(0)))),
+                perf_counter() - started,
+            )
         vault, seconds = vaults[kind]
         found[spec.run_id] = Keys(vault, frozenset({min(SAMPLE, spec.rounds)}), 1, seconds)
     return found

@@ -60,7 +60,9 @@ class Paillier(Protected):
         if self.key_bits < 2048:
             raise StrategyError(f"key_bits must be at least 2048 (3072 for 128-bit security); found {self.key_bits}")
         if self.key == "subgroup" and self.obfuscator in ("short", "djn"):
-            raise StrategyError(f"obfuscator={self.obfuscator} wants safe primes; a subgroup key takes full or textbook")
+            raise StrategyError(
+                f"obfuscator={self.obfuscator} wants safe primes; a subgroup key takes full or textbook"
+            )
 
     @property
     def assumes(self) -> str:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from strategies.maths.streams import ProtectionError
+
 DEGREE = 4096  # N: coefficients of a polynomial, slots of a ciphertext
 SECURE_BITS = 109  # of q at N = 4,096 for 128-bit security: Homomorphic Encryption Standard, 2018, and SEAL's table
 PRIME_BITS = 60  # of one prime in SEAL
@@ -22,7 +24,7 @@ ERRORS = (ValueError, RuntimeError, IndexError, MemoryError, OverflowError)  # w
 _HEADER = struct.Struct("<HBBBBHQ")  # magic, own size, version (2), compression, reserved, size of the whole
 
 
-class LatticeError(ValueError):
+class LatticeError(ProtectionError):
     """A parameter, key, input or payload that is refused: what was found, what is expected, what to do."""
 
 
