@@ -11,7 +11,7 @@ from pathlib import Path
 from experiments.engines import engine as check_engine
 from experiments.errors import UserError
 from experiments.grid import Grid, load_grid
-from experiments.keys import keys_of_run, keys_of_sweep
+from experiments.keys import keys_of_run, keys_of_sweep, sampled_runs
 from experiments.plan import Loaded, Plan, check, data_key, estimate, load_data, plan
 from experiments.run import LAST_ROUNDS, attempt, save, sources
 from experiments.spec import RunSpec
@@ -106,8 +106,8 @@ def protected_by(record: RunRecord) -> list[str]:
         return []
     rounds = max(found["measured_rounds"], 1)
     lines = [
-        f"{found['protocol']}: {found['bits']} bits, {found['rounding']}; {percent(cost.encrypted_share)} of the weights "
-        f"unreadable; assumes {found['assumption']}",
+        f"{found['protocol']}: {found['bits']} bits, {found['rounding']}; {percent(cost.encrypted_share)} of the "
+        f"weights unreadable; assumes {found['assumption']}",
         f"a round: {cost.encrypt_s / rounds:.2f} s to encrypt (all offices), {cost.add_s / rounds:.2f} s to add, "
         f"{cost.decrypt_s / rounds:.2f} s to open, on {cost.crypto_processes} processes; keys {cost.keygen_s:.1f} s",
     ]
@@ -171,6 +171,11 @@ def outlook(grid: Grid, loaded: Loaded, todo: Plan) -> str:
         seconds = estimate(todo.todo, loaded.data)
         span = f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.0f} seconds"
         lines.append(f"about {span} of one core's work, by a short trial of the same work on this machine")
+    sampled = sampled_runs(todo.todo)
+    if sampled:
+        lines.append(
+            f"and the cost of protection, measured on one round of one seed of each of {len(sampled)} protected cells"
+        )
     return "\n".join(lines)
 
 

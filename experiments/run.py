@@ -370,7 +370,7 @@ def _add_protection(record: dict[str, Any], spec: RunSpec, clients: ClientSide, 
         "clipped_share": spent["clipped"] / spent["sent"] if spent.get("sent") else None,
         "error": spent.get("error"),
         "error_bound": spent.get("error_bound"),
-    }
+    } | {name: value for name, value in spent.items() if name.startswith("naive_")}
 
 
 def final(outcome: Outcome, offices: list[dict[str, Any]]) -> dict[str, Any]:

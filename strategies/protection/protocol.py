@@ -81,6 +81,10 @@ class KeyHolder(ABC):
         """An office's answer to a query of the protocol's own."""
         raise ValueError(f"this protocol has no phase {phase!r}")
 
+    def naive(self) -> dict[str, Any]:
+        """What the same would cost done naively, for the record; nothing where there is no such thing."""
+        return {}
+
     def cpu_seconds(self) -> float:
         """What its worker processes have used."""
         return 0.0
@@ -108,12 +112,13 @@ class Adder(ABC):
         """
 
     @abstractmethod
-    def add(self, total: Bytes | None, payload: Bytes) -> Bytes:
-        """The next sum; `total` is None before the first. Neither is changed."""
+    def add(self, total: Any, payload: Bytes) -> Any:
+        """The next sum, in a form of the protocol's own; `total` is None before the first. Neither is changed."""
 
-    def finish(self, round_: int, ask: Ask, total: Bytes, offices: Collection[int], clear: bool) -> Bytes:
+    def finish(self, round_: int, ask: Ask, total: Any, offices: Collection[int], clear: bool) -> Bytes:
         """Phases after the last message; the sum as the offices are sent it."""
-        return total
+        sent: Bytes = total
+        return sent
 
 
 class ClearHolder(KeyHolder):

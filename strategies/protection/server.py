@@ -180,7 +180,7 @@ class ProtectedServer(FlowerFedAvg):
             RuntimeError: too few offices are left for a sum that tells nobody's update.
         """
         adder, offices = self._adder_of(server_round), {node: office for office, node in self.nodes.items()}
-        total: Bytes | None = None
+        total: Any = None
         notes: dict[int, Bytes] = {}
         newest = self.last.round if self.last else 0
         for message in replies:
@@ -194,7 +194,7 @@ class ProtectedServer(FlowerFedAvg):
                             f"its message holds {sorted(parts) or 'nothing'}; expected payload and note"
                         )
                     adder.check(parts["payload"], parts["note"])
-                except ProtectionError as error:
+                except ValueError as error:  # the protocol's own errors, and what NumPy says of a malformed array
                     self._reject(office, server_round, error)
                     continue
                 total = adder.add(total, parts["payload"])
