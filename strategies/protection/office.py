@@ -202,10 +202,10 @@ class ProtectedOffice:
 
     @contextmanager
     def _refusing(self, round_: object) -> Iterator[None]:
-        """Name round and office in what is refused."""
+        """Name round and office in what is refused, by us or by the mathematics."""
         try:
             yield
-        except ProtectionError as error:
+        except ValueError as error:
             raise ProtectionError(f"round {round_}, office {self.office.index}: {error}") from None
 
     def _context(self, config: ConfigRecord) -> Context:

@@ -135,7 +135,7 @@ class ProtectedServer(FlowerFedAvg):
                     if check and not self._is_clear(round_):
                         check(office, found)
                     good[office] = found
-                except ProtectionError as error:
+                except ValueError as error:
                     self._reject(office, round_, error)
             self.here = set(good)
             return good
@@ -193,12 +193,17 @@ class ProtectedServer(FlowerFedAvg):
                         raise ProtectionError(
                             f"its message holds {sorted(parts) or 'nothing'}; expected payload and note"
                         )
-                    adder.check(parts["payload"], parts["note"])
+                    payload, note = parts["payload"], parts["note"]
+                    if note.dtype != np.uint8 or note.shape != (adder.note_bytes,):
+                        raise ProtectionError(
+                            f"a note has {adder.note_bytes} bytes; found an array {note.shape} of {note.dtype}"
+                        )
+                    adder.check(payload, note)
+                    total = adder.add(total, payload)
                 except ValueError as error:  # the protocol's own errors, and what NumPy says of a malformed array
                     self._reject(office, server_round, error)
                     continue
-                total = adder.add(total, parts["payload"])
-            notes[office] = parts["note"]
+            notes[office] = note
         found = sorted(notes)
         self.here = set(found)
         if total is None or len(found) < self.strategy.min_offices:

@@ -130,9 +130,9 @@ def case(strategy: Strategy, **options: Any) -> tuple[RunSpec, RunData]:
     return replace(spec, strategy=strategy), data
 
 
-def keys_for(strategy: Strategy, measured: Any = None) -> Keys | None:
+def keys_for(spec: RunSpec, measured: Any = None) -> Keys | None:
     """Test keys, for all rounds or those that are measured."""
-    return Keys(vault_for(strategy), measured) if isinstance(strategy, Protected) else None
+    return Keys(vault_for(spec.strategy, spec.clients), measured) if isinstance(spec.strategy, Protected) else None
 
 
 def result(
@@ -146,7 +146,7 @@ def result(
     """Record and final models (1, d) of a run; its rounds are computed in earnest unless `measured` says which are."""
     spec, data = case(strategy, **options)
     with between(look, train):
-        record, models = run_models(spec, data, engine, keys=keys_for(strategy, measured))
+        record, models = run_models(spec, data, engine, keys=keys_for(spec, measured))
     assert models is not None or engine != "inprocess"
     return record, models  # type: ignore[return-value]
 
@@ -184,7 +184,7 @@ def stage(
     flower.quiet()
     flower.identify()
     spec, data = case(strategy, **options)
-    _, clients = sides(spec, data, deal_rows(spec, data), keys=keys_for(strategy, measured))
+    _, clients = sides(spec, data, deal_rows(spec, data), keys=keys_for(spec, measured))
     number = len(clients.workloads)
     inner = Between(clients, number, look, train)
     cohort = spec.cohort(number)

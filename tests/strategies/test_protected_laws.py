@@ -206,7 +206,7 @@ def test_a_round_in_clear_costs_nothing(protocol: str) -> None:
     assert (none.cost.encrypted_share, none.cost.crypto_processes) == (0.0, 0)
     assert none.cost.train_s > 0
     spec, data = case(strategy, rounds=5)
-    server, clients = sides(spec, data, deal_rows(spec, data), keys=keys_for(strategy, ONE))
+    server, clients = sides(spec, data, deal_rows(spec, data), keys=keys_for(spec, ONE))
     assert server.measured == clients.keys.measured == ONE
     assert one.cost.encrypt_s > 0
     assert one.protection is not None

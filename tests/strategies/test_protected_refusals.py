@@ -196,7 +196,7 @@ def test_a_sum_of_other_offices_than_announced_is_refused(protocol: str, deed: s
     def adding(server_round: int, replies: Any) -> Any:
         replies = list(replies)
         if server_round == 2:
-            replies = [*replies, replies[0]] if deed == "twice" else replies[:3]
+            replies = [replies[0], *replies[:3]] if deed == "twice" else replies[:3]
         return add(server_round, replies)
 
     play.server.aggregate_train = adding  # type: ignore[method-assign]

@@ -15,19 +15,23 @@ from experiments.spec import STRATEGIES
 from strategies import StrategyError
 from strategies.protection.base import Protected
 from strategies.protection.vault import Vault, make_vault
+from strategies.paillier import KEY
 from strategies.quantised import Quantised
+from tests.strategies.committed_test_primes import committed_key
 
 PROTECTED: dict[str, type[Protected]] = {name: cls for name, cls in STRATEGIES.items() if cls.protected}
 PROTOCOLS = [name for name, cls in PROTECTED.items() if cls is not Quantised]  # those that hide anything
 OPTIONS = [field.name for field in dataclasses.fields(Protected)]  # which all of them have
 
-TEST_KEYS: dict[str, Callable[[], Mapping[str, str]]] = {}
+# Short keys: what is tested here does not depend on their length. `test_paillier_maths` has long ones.
+TEST_KEYS: dict[str, Callable[[], Mapping[str, str]]] = {"paillier": lambda: {KEY: committed_key("safe-512").jwk()}}
 
 
-def vault_for(strategy: Protected) -> Vault:
+def vault_for(strategy: Protected, offices: int = 4) -> Vault:
     """A fresh run id and secret, and keys that only tests may use."""
-    make = TEST_KEYS.get(registry_name(type(strategy)), strategy.make_keys)
-    return make_vault(make(), test_only=True)
+    name = registry_name(type(strategy))
+    keys = TEST_KEYS[name]() if name in TEST_KEYS else strategy.make_keys(offices)
+    return make_vault(keys, test_only=True)
 
 
 def made(protocol: str, **options: Any) -> Protected | None:
