@@ -13,9 +13,9 @@ from typing import Any
 from experiments.notation import registry_name
 from experiments.spec import STRATEGIES
 from strategies import StrategyError
+from strategies.paillier import KEY
 from strategies.protection.base import Protected
 from strategies.protection.vault import Vault, make_vault
-from strategies.paillier import KEY
 from strategies.quantised import Quantised
 from tests.strategies.committed_test_primes import committed_key
 
