@@ -2,7 +2,7 @@
 
 `federate` runs a strategy of ours on it through the real path (Flower's round loop, our Grid, the strategy's own
 hooks) with a local trainer that is written out in NumPy. The references in the tests are loops over offices and
-weights and use nothing of this.
+weights and use nothing of this. Under protection, with keys for tests, the offices hold the model in float32.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from flwr.app import ArrayRecord, MetricRecord
 
 from experiments.engines import flower
 from experiments.engines.grid import OrderedGrid, who_is_who
@@ -19,7 +20,11 @@ from experiments.engines.inprocess import InProcessGrid
 from experiments.spec import RunSpec
 from experiments.training.clients import Clients
 from strategies import Federation, Job, Update
+from strategies.protection.base import Office
+from strategies.protection.meter import Meter
+from strategies.protection.office import Desk, ProtectedOffice
 from strategies.wire import pack, unpack
+from tests.strategies.vaults import vault_for
 
 SIZES = (11, 6, 4)  # rows of the three offices; with batches of 4 the first two end on a short one
 BATCH, EPOCHS, LR, ROUNDS = 4, 2, 0.05, 3
@@ -70,11 +75,35 @@ class _Side:
         clients = Clients.__new__(Clients)
         clients.strategy = self.strategy
         clients.trainer = LeastSquares(self.strategy, self.workloads)  # type: ignore[assignment]
+        clients.meter = Meter()
+        clients.protection = None
+        if self.strategy.protected:
+            clients.protection = _Protection(self.strategy, self.workloads, clients.meter)  # type: ignore[assignment]
         return clients
 
 
+class _Protection:
+    """What the clients have besides a trainer where the model lives with them, without rows to score on."""
+
+    def __init__(self, strategy: Any, workloads: Sequence[Any], meter: Meter) -> None:
+        offices = len(workloads)
+        self.strategy, self.workloads, self.meter = strategy, workloads, meter
+        self.desk = Desk(strategy, vault_for(strategy, offices), offices, offices, (len(START),), 1, None)
+
+    def office(self, client: int) -> ProtectedOffice:
+        work = self.workloads[client]
+        office = Office(client, len(work.rows), work.steps, lambda: START, np.random.default_rng, self.desk, self.meter)
+        return self.strategy.at(office)
+
+    def prepare(self, jobs: Sequence[Job]) -> None:
+        pass
+
+    def score(self, w: Any) -> MetricRecord:
+        return MetricRecord()
+
+
 def federate(strategy: str, cohort: int = 3, rounds: int = ROUNDS) -> tuple[np.ndarray, list[list[int]]]:
-    """Final weights, and the offices that trained in each round."""
+    """Final weights, and the offices that trained in each round; under protection all of them do."""
     from strategies import Workload
 
     flower.quiet()
@@ -83,7 +112,8 @@ def federate(strategy: str, cohort: int = 3, rounds: int = ROUNDS) -> tuple[np.n
     workloads = ours.regroup([Workload(rows, EPOCHS * -(-len(rows) // BATCH)) for rows in ROWS])
     inner = InProcessGrid(_Side(ours, workloads), len(workloads))  # type: ignore[arg-type]
     cohort = min(cohort, len(workloads))
-    grid = OrderedGrid(inner, who_is_who(inner, len(workloads)), seed=1, cohort=cohort, reject_nonfinite=True)
+    nodes = who_is_who(inner, len(workloads))
+    grid = OrderedGrid(inner, nodes, seed=1, cohort=cohort, reject_nonfinite=True, protected=ours.protected)
     federation = Federation(len(workloads), cohort, 5, seed=1)
     server = ours.server(grid, federation)
     seen: list[list[int]] = []
@@ -94,5 +124,8 @@ def federate(strategy: str, cohort: int = 3, rounds: int = ROUNDS) -> tuple[np.n
         return configure(*arguments)
 
     server.configure_train = noting  # type: ignore[method-assign]
+    if ours.protected:
+        server.start(grid, initial_arrays=ArrayRecord(), num_rounds=rounds)
+        return max(inner.memories.values(), key=lambda memory: int(memory["round"]))["model"], seen
     result = server.start(grid, initial_arrays=pack(ours.initial(START, federation)), num_rounds=rounds)
     return unpack(result.arrays), seen

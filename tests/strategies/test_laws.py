@@ -14,6 +14,7 @@ from experiments.notation import build, canonical, parse
 from experiments.run import deal_rows, run, sides
 from experiments.spec import STRATEGIES, RunSpec
 from strategies import Federation, Job, Strategy, StrategyError
+from strategies.protection.meter import total
 from tests.experiments.problems import problem
 from tests.strategies.least_squares import federate
 
@@ -78,28 +79,49 @@ def test_its_result_does_not_depend_on_what_ran_before(text: str) -> None:
 
 @every_example
 def test_a_federation_of_one_does_not_hang(text: str) -> None:
-    assert run(*problem(strategy=text, clients=1)).status == "ok"
+    """It runs; under protection, where a sum of one is an update, it is refused."""
+    spec, data = problem(strategy=text, clients=1)
+    if spec.strategy.protected:
+        with pytest.raises(StrategyError, match="at least 3 offices in a round; 1 of 1 take part"):
+            run(spec, data)
+    else:
+        assert run(spec, data).status == "ok"
 
 
 @every_example
 def test_linear_means_within_the_updates(text: str) -> None:
-    """A linear rule's new model is a convex combination of the clients': inside their range in every coordinate."""
+    """A linear rule's mean update is a convex combination of the clients': inside their range in every coordinate.
+
+    So is then the model after the rule's step, which is monotone in it; under protection, to the grid's error.
+    """
     spec, data = problem(strategy=text, rounds=1)
-    if not spec.strategy.linear:
+    rule = getattr(spec.strategy, "inner", spec.strategy)
+    if not rule.linear:
         return
     server, clients = sides(spec, data, deal_rows(spec, data))
-    model = inprocess.run(server, clients, 4).models[0]
-    trainer = clients.start().trainer
-    trained = np.stack([update.w for update in trainer.train([Job(server.first, 1)] * 4, [0, 1, 2, 3])])
-    slack = 1e-6
-    assert np.all(model <= trained.max(0) + slack)
-    assert np.all(model >= trained.min(0) - slack)
+    outcome = inprocess.run(server, clients, 4)
+    first = clients.first() if spec.strategy.protected else server.first
+    trained = clients.start().trainer.train([Job(first, 1)] * 4, [0, 1, 2, 3])
+    stepped = np.stack([rule.server_step(first, update.w - first, {})[0] for update in trained])
+    slack = 1e-6 + total(outcome.meters).get("error_bound", 0.0)
+    assert np.all(outcome.models[0] <= stepped.max(0) + slack)
+    assert np.all(outcome.models[0] >= stepped.min(0) - slack)
+    assert slack < np.ptp(stepped, axis=0).max()
 
 
 @every_example
 def test_float64_stays_float64(text: str) -> None:
-    """The server's arithmetic does not lower (or raise) the precision of what it is sent."""
-    assert federate(text, rounds=1)[0].dtype == np.float64
+    """The server's arithmetic does not lower (or raise) the precision of what it is sent.
+
+    Under protection nobody sends the model; offices compute in float64 what they round to the model's float32.
+    """
+    ours = RunSpec.from_options({"strategy": text}).strategy
+    if not ours.protected:
+        assert federate(text, rounds=1)[0].dtype == np.float64
+        return
+    fine = federate(canonical(dataclasses.replace(ours, bits=32, rounding="nearest")), rounds=2)[0]
+    assert fine.dtype == np.float32
+    np.testing.assert_allclose(fine, federate(canonical(ours.inner), rounds=2)[0], rtol=2e-6)
 
 
 @pytest.mark.parametrize(

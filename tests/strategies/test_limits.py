@@ -7,7 +7,7 @@ import pytest
 
 from experiments.run import run
 from tests.experiments.problems import problem
-from tests.strategies.least_squares import federate
+from tests.strategies.least_squares import START, federate
 
 
 def test_fedprox_without_mu_is_fedavg_bit_for_bit() -> None:
@@ -28,6 +28,19 @@ def test_fedprox_pulls_towards_the_received_model() -> None:
     ways = [np.linalg.norm(federate(f"fedprox(mu={mu})", rounds=1)[0] - start) for mu in (0, 0.1, 1, 10)]
     assert ways == sorted(ways)
     assert ways[0] == 0
+
+
+def test_momentum_at_the_server_of_none_is_fedavg() -> None:
+    """To rounding: x + (mean - x) for the mean itself."""
+    for weighting in ("examples", "uniform"):
+        plain = federate(f"fedavg(weighting={weighting})")[0]
+        np.testing.assert_allclose(federate(f"fedavgm(beta=0, weighting={weighting})")[0], plain, rtol=1e-13)
+
+
+def test_server_lr_is_the_length_of_the_first_step() -> None:
+    whole, half = (federate(f"fedavgm(beta=0.9, server_lr={lr})", rounds=1)[0] for lr in (1, 0.5))
+    np.testing.assert_allclose(half - START, (whole - START) / 2, rtol=1e-12)
+    assert not np.allclose(federate("fedavgm(beta=0.9)")[0], federate("fedavg")[0], rtol=1e-3)
 
 
 @pytest.mark.parametrize("strategy", ["fedavg", "fedprox(mu=1)"])
