@@ -14,6 +14,7 @@ from experiments.study import key_of
 from results import tuned
 
 DEFAULT, TUNED = "default", "tuned"
+LENT = tuple(name for name in tuned.KEY if name != "strategy")  # another strategy's values would be another strategy
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,7 @@ def arms(specs: Sequence[RunSpec], which: str, folder: Path, borrowed: Mapping[s
             missing[tuned.file_name(key)] = f"  {key['strategy']} on {key['dataset']}, {key['partition']}"
         else:
             winner, origin = found
-            options = {**spec.options(), **winner.options}
-            chosen.append((spec, RunSpec.from_options(options), origin))
+            chosen.append((spec, _tuned(spec, winner, folder), origin))
     if missing:
         raise UserError(
             f"no tuned hyper-parameters in {folder} for\n" + "\n".join(missing.values()) + "\nmake them with "
@@ -66,6 +66,18 @@ def arms(specs: Sequence[RunSpec], which: str, folder: Path, borrowed: Mapping[s
     return Arms(list(everything.values()), origins, pairs)
 
 
+def _tuned(spec: RunSpec, winner: tuned.Winner, folder: Path) -> RunSpec:
+    """The run with the winner's values.
+
+    Raises:
+        UserError: they fit no run, or not this one (a file edited by hand, a grid of local steps).
+    """
+    try:
+        return RunSpec.from_options({**spec.options(), **winner.options})
+    except ValueError as error:
+        raise UserError(f"{folder / winner.name}.yaml: {error}") from None
+
+
 def _winner(spec: RunSpec, folder: Path, borrowed: Mapping[str, Any]) -> tuple[tuned.Winner, str] | None:
     """A run's winner and what its row says of it."""
     key = key_of(spec)
@@ -75,15 +87,14 @@ def _winner(spec: RunSpec, folder: Path, borrowed: Mapping[str, Any]) -> tuple[t
     if not borrowed:
         return None
     for name in borrowed:
-        if name not in tuned.KEY:
-            raise UserError(f"tuned_from: {name!r} is no part of a tuned cell{nearest(name, tuned.KEY)}")
-    options = RunSpec.from_options({**spec.options(), **borrowed}).options()
-    lender = key | {name: options[name] for name in borrowed}
+        if name not in LENT:
+            raise UserError(f"tuned_from: {name!r} names no cell of the same strategy{nearest(name, LENT)}")
+    lender = key_of(RunSpec.from_options({**spec.options(), **borrowed}))
     found = tuned.find(folder, lender)
     if found is None:
         return None
     where = ", ".join(str(lender[name]) for name in borrowed)
-    return found, f"{TUNED} on {where}" + _other_data(found, spec)
+    return found, f"{TUNED} on {where}" + ("" if "dataset" in borrowed else _other_data(found, spec))
 
 
 def _other_data(winner: tuned.Winner, spec: RunSpec) -> str:
