@@ -23,12 +23,27 @@ from optuna.trial import TrialState
 
 from experiments.__main__ import main
 from experiments.errors import UserError
-from experiments.plan import load_data
+from experiments.plan import data_key, load_data
 from experiments.provenance import ROOT
-from experiments.run import advance, run
+from experiments.run import RunData, advance, run
+from experiments.search import storage_of
 from experiments.spec import RunSpec
-from experiments.study import FOLDS, FRESH_SEED, SEED, Study, Terms, cells_of, key_of, value_at
-from experiments.tune import _alone
+from experiments.study import (
+    FOLDS,
+    FRESH_SEED,
+    SEED,
+    Ask,
+    Asking,
+    Cell,
+    Study,
+    Terms,
+    cells_of,
+    key_of,
+    several,
+    value_at,
+)
+from experiments.tune import alone
+from experiments.tune import tune as tune_all
 from results import tuned
 from results.store import Store
 from tests.experiments.problems import dataset, problem
@@ -184,8 +199,6 @@ def test_a_finished_study_is_not_run_again(grid: Path, whole: Path, tmp_path: Pa
 
 
 def test_optuna_reads_the_journal(whole: Path) -> None:
-    from experiments.search import storage_of
-
     storage = storage_of(f"journal:{whole / 'tuned' / 'studies.journal'}")
     names = optuna.get_all_study_names(storage)
     assert len(names) == 2
@@ -255,27 +268,94 @@ def test_no_test_row_can_be_reached_from_what_tuning_is_given() -> None:
         assert secret not in whole.tobytes()
 
 
-def test_a_study_is_told_the_answers_in_the_order_it_asked() -> None:
-    """The generator alone, fed by runs in this process: no Ray, and the values are those of the runs."""
+SHORT = Terms(trials=10, rounds=2)
+
+
+def small() -> tuple[Cell, RunData]:
+    """A cell that ten trials of two rounds tune in a second."""
     spec, data = problem(strategy="fedprox(mu=0.01)", rounds=25, min_examples=4)
     [cell] = cells_of([spec, spec])
-    terms = Terms(trials=10, rounds=2)
-    study = Study(cell, terms, None)
-    asking, asked = study.run(), []
-    orders = next(asking)
+    return cell, data
+
+
+def answered(asking: Asking, orders: list[Ask], data: RunData) -> tuple[list[int], tuned.Winner]:
+    """Give a study, in this process and without Ray, what it asks for: how much that was, and its winner."""
+    asked = []
     try:
         while True:
-            asked.append(orders)
+            asked.append(len(orders))
             orders = asking.send([advance(ask.spec, data, until=ask.until)[0] for ask in orders])
     except StopIteration as end:
-        winner = end.value
-    assert [len(orders) for orders in asked] == [50, 25]
+        return asked, end.value
+
+
+def test_a_study_is_told_the_answers_in_the_order_it_asked() -> None:
+    """The values are those of the runs."""
+    cell, data = small()
+    spec, terms = cell.spec, SHORT
+    study = Study(cell, terms, None)
+    asking = study.run()
+    asked, winner = answered(asking, next(asking), data)
+    assert asked == [50, 25]
     assert study.asks == 75
     default = [run(cell.run(cell.space.default, terms, SEED + i), data) for i in range(FOLDS)]
     assert winner.trials[0].value == mean(value_at(record, 2) for record in default)
     assert winner.trials[0].params == cell.space.default
     assert "mu" in winner.importance
     assert winner.key == key_of(spec)
+
+
+def test_two_drivers_with_one_storage_come_to_the_winner_of_one() -> None:
+    """On two machines, say, with a database between them: both make the runs, both tell, and nothing is spoilt."""
+    cell, data = small()
+    storage = optuna.storages.InMemoryStorage()
+    first, second = (Study(cell, SHORT, storage).run() for _ in range(2))
+    orders, same = next(first), next(second)
+    assert orders == same
+    _, winner = answered(first, orders, data)
+    asked, other = answered(second, same, data)
+    assert asked == [50, 25], "both were asked before either had told"
+    assert other == winner
+    third = Study(cell, SHORT, storage).run()
+    asked, again = answered(third, next(third), data)
+    assert (asked, again) == ([25], winner), "what the storage holds twice counts once"
+
+
+def test_a_storage_that_stops_answering_is_told(tmp_path: Path) -> None:
+    cell, data = small()
+    asking = Study(cell, SHORT, storage_of(f"sqlite:///{tmp_path / 'studies.db'}")).run()
+    orders = next(asking)
+    (tmp_path / "studies.db").write_bytes(b"no database")
+    with pytest.raises(UserError, match="does not answer .*the same command goes on"):
+        answered(asking, orders, data)
+
+
+def test_other_code_is_another_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another version of the trainer scored is no trial of this one."""
+    cell, _ = small()
+    before = Study(cell, SHORT, None).name
+    assert Study(cell, SHORT, None).name == before
+    monkeypatch.setattr("experiments.study.sources", lambda spec, engine: "of another commit")
+    assert Study(cell, SHORT, None).name != before
+
+
+def test_a_cell_has_one_default_and_says_what_it_leaves_out() -> None:
+    specs = [problem(client_lr=rate, seed=seed)[0] for rate in (0.1, 0.2) for seed in (0, 1)]
+    assert several(specs) == {"client_lr": ["0.1", "0.2"]}
+    assert [cell.spec.client_lr for cell in cells_of(specs)] == [0.1]
+    assert several([problem(partition=text)[0] for text in ("iid", "shards(2)")]) == {}
+
+
+def test_rows_to_validate_on_are_needed() -> None:
+    record = run(*problem(validation=0))
+    with pytest.raises(UserError, match="no office has a validation row under 0"):
+        value_at(record, 3)
+
+
+def test_tuning_refuses_data_with_test_rows(tmp_path: Path) -> None:
+    cell, data = small()
+    with pytest.raises(ValueError, match="no test rows"):
+        next(tune_all([cell], {data_key(cell.spec): data}, tmp_path, SHORT, None))
 
 
 def test_a_run_that_diverged_is_worth_nothing_from_then_on() -> None:
@@ -313,9 +393,9 @@ def test_terms_that_make_no_sense(options: dict[str, int], message: str) -> None
 
 
 def test_two_drivers_do_not_tune_into_one_folder(tmp_path: Path) -> None:
-    with _alone(tmp_path), pytest.raises(UserError, match="another process is tuning"), _alone(tmp_path):
+    with alone(tmp_path), pytest.raises(UserError, match="another process is tuning"), alone(tmp_path):
         pass
-    with _alone(tmp_path):
+    with alone(tmp_path):
         pass
 
 
@@ -328,6 +408,9 @@ def test_two_drivers_do_not_tune_into_one_folder(tmp_path: Path) -> None:
         (["--only", "strategy=fedprox"], "fedprox"),
         (["--set", "min_examples=5000"], "--min-examples"),
         (["--workers", "0"], "--workers"),
+        (["--results", "/proc/nowhere"], "choose another --results"),
+        (["--storage", "journal:/proc/nowhere"], "cannot be opened"),
+        (["--storage", "studies.db"], "expected journal:FILE"),
     ],
 )
 def test_bad_input_is_told_before_anything_is_trained(
