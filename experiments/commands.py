@@ -207,9 +207,7 @@ def tune(options: argparse.Namespace) -> int:
     _say(loaded.message)
     cells = cells_of(loaded.specs)
     for name, values in several(loaded.specs).items():
-        _say(
-            f"{name} is {', '.join(values)} in the grid: the default is the first of a cell's, the others are not tuned"
-        )
+        _say(f"{name} is {', '.join(values)} in the grid; tuning starts from the first that a cell has")
     check(loaded, runs_to_check(cells, terms))
     folder = options.results / "tuned" if terms.seed == 0 else options.results / "tuned" / f"seed-{terms.seed}"
     started = perf_counter()

@@ -326,7 +326,7 @@ def test_a_storage_that_stops_answering_is_told(tmp_path: Path) -> None:
     asking = Study(cell, SHORT, storage_of(f"sqlite:///{tmp_path / 'studies.db'}")).run()
     orders = next(asking)
     (tmp_path / "studies.db").write_bytes(b"no database")
-    with pytest.raises(UserError, match="does not answer .*the same command goes on"):
+    with pytest.raises(UserError, match=r"does not answer .*the same command goes on"):
         answered(asking, orders, data)
 
 
