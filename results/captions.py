@@ -25,8 +25,10 @@ def number(n: int) -> str:
 
 
 def plural(n: int, noun: str) -> str:
-    """`one run`, `12 runs`."""
-    return f"{number(n)} {noun}" + "s" * (n != 1)
+    """`one run`, `12 runs`, `two studies`."""
+    if n == 1:
+        return f"{number(n)} {noun}"
+    return f"{number(n)} {noun[:-1]}ies" if noun.endswith("y") else f"{number(n)} {noun}s"
 
 
 def span(low: int, high: int, noun: str) -> str:
