@@ -118,7 +118,7 @@ def budget_table(winners: Sequence[Winner], others: Sequence[Winner] = ()) -> Ta
     caption = (
         "Expected best validation accuracy of n random trials (Dodge et al. 2019), from the random trials that ran to "
         "the end, the default not among them.",
-        "Whole study: the best value of all its complete trials; of every study, where a cell was tuned more than once.",
+        "Whole study: the best value of all its complete trials; of each study, where a cell was tuned several times.",
         "A trial is five runs; the CSV gives every n with its rounds of training.",
     )
     return Table(

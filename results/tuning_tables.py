@@ -12,12 +12,12 @@ from typing import Any
 import pandas as pd
 
 from results import captions, pieces, text
-from results.comparisons import NUMBERS, adjusted, against, seeds_by, with_claims
+from results.comparisons import NUMBERS, adjusted, against, columns, seeds_by, with_claims
 from results.frame import ORIGIN
 from results.persons import accuracies
 from results.render import Table
 from results.statistics import half_width
-from results.study import CLAIM_SEEDS, Study, natural, ordered, plain
+from results.study import Study, natural, ordered, plain
 from results.tuned import KEY, Winner
 
 Pair = tuple[str, str]  # run_id of a default run, run_id of the tuned run of the same seed
@@ -197,19 +197,8 @@ def gains_table(study: Study, pairs: Sequence[Pair], stale: int = 0) -> Table | 
     found = found.sort_values(["difference", "cell"], kind="stable").reset_index(drop=True)
     mean = _mean_gain(joined)
     cell = found[names].rename(columns={"notation": "strategy"})
-    shown = cell.assign(
-        **{
-            "Pairs": found["pairs"].astype(str),
-            "Gain [points]": text.points(found["difference"], found["half"], found["equal"]),
-            "Over persons, seeds [points]": text.points(
-                found["crossed"], found["crossed_half"], found["crossed_half"] == 0
-            ),
-            "Step-down p": text.p_values(found["p_step_down"]),
-            "Holm p": text.p_values(found["p_holm"]),
-            "Least detectable [points]": text.numbers(found["least"]),
-            "Claim": found["claim"].replace("", text.NOTHING).mask(found["default_won"], "the default won"),
-        }
-    )
+    shown = cell.assign(**columns(found, "Gain")).drop(columns="d_z")
+    shown["Claim"] = shown["Claim"].mask(found["default_won"], "the default won")
     last = dict.fromkeys(shown.columns, "") | {
         "partition": f"mean over {captions.plural(len(found), 'cell')}",
         "Pairs": str(mean["pairs"]),
@@ -241,8 +230,7 @@ def gains_table(study: Study, pairs: Sequence[Pair], stale: int = 0) -> Table | 
         f"Family of the corrected p: the {captions.plural(len(found), 'cell')} of this table; step-down max-t by joint "
         "sign flips of seeds, none where a cell lacks seeds that others have. Where the default won there is nothing "
         "to test.",
-        f"Claim: step-down p below 0.05, {captions.number(CLAIM_SEEDS)} pairs or more, and a difference of at least "
-        "the least detectable one.",
+        captions.claim(),
         "Mean over cells: every seed's mean over the cells, interval over seeds; it is about these cells alone.",
         *pieces.ending(study, stale),
     )
