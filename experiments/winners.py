@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,17 @@ def arms(specs: Sequence[RunSpec], which: str, folder: Path, borrowed: Mapping[s
     """
     plain = list(specs) if which != "yes" else []
     chosen, missing = [], {}
+    read: dict[str, tuned.Winner | None] = {}
+
+    def find(key: Mapping[str, Any]) -> tuned.Winner | None:
+        """Every file is read once: the runs of a cell differ in their seeds."""
+        name = tuned.file_name(key)
+        if name not in read:
+            read[name] = tuned.find(folder, key)
+        return read[name]
+
     for spec in specs if which != "no" else ():
-        found = _winner(spec, folder, borrowed)
+        found = _winner(spec, find, borrowed)
         if found is None:
             key = key_of(spec)
             missing[tuned.file_name(key)] = f"  {key['strategy']} on {key['dataset']}, {key['partition']}"
@@ -78,10 +87,13 @@ def _tuned(spec: RunSpec, winner: tuned.Winner, folder: Path) -> RunSpec:
         raise UserError(f"{folder / winner.name}.yaml: {error}") from None
 
 
-def _winner(spec: RunSpec, folder: Path, borrowed: Mapping[str, Any]) -> tuple[tuned.Winner, str] | None:
+Find = Callable[[Mapping[str, Any]], tuned.Winner | None]
+
+
+def _winner(spec: RunSpec, find: Find, borrowed: Mapping[str, Any]) -> tuple[tuned.Winner, str] | None:
     """A run's winner and what its row says of it."""
     key = key_of(spec)
-    own = tuned.find(folder, key)
+    own = find(key)
     if own is not None:
         return own, TUNED + _other_data(own, spec)
     if not borrowed:
@@ -90,7 +102,7 @@ def _winner(spec: RunSpec, folder: Path, borrowed: Mapping[str, Any]) -> tuple[t
         if name not in LENT:
             raise UserError(f"tuned_from: {name!r} names no cell of the same strategy{nearest(name, LENT)}")
     lender = key_of(RunSpec.from_options({**spec.options(), **borrowed}))
-    found = tuned.find(folder, lender)
+    found = find(lender)
     if found is None:
         return None
     where = ", ".join(str(lender[name]) for name in borrowed)
