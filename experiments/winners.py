@@ -67,9 +67,10 @@ def arms(specs: Sequence[RunSpec], which: str, folder: Path, borrowed: Mapping[s
             f"no tuned hyper-parameters in {folder} for\n" + "\n".join(missing.values()) + "\nmake them with "
             "`make tune GRID=...`, or name the cell to borrow from in the grid, as tuned_from: {partition: iid}"
         )
-    origins = {spec.run_id: DEFAULT for spec in plain} if which != "no" else {}
+    defaults = {spec.run_id for spec in plain}
+    origins = dict.fromkeys(defaults, DEFAULT) if which != "no" else {}
     for _, spec, origin in chosen:
-        origins[spec.run_id] = f"{DEFAULT}, {origin}" if origins.get(spec.run_id) == DEFAULT else origin
+        origins[spec.run_id] = f"{DEFAULT}, {origin}" if spec.run_id in defaults else origin
     pairs = [(default.run_id, spec.run_id) for default, spec, _ in chosen] if which == "both" else []
     everything = {spec.run_id: spec for spec in [*plain, *(spec for _, spec, _ in chosen)]}
     return Arms(list(everything.values()), origins, pairs)

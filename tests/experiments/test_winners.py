@@ -75,6 +75,15 @@ def test_a_default_that_won_is_one_run(tmp_path: Path) -> None:
     assert found.origins == {spec.run_id: "default, tuned"}
 
 
+def test_a_default_that_won_for_two_of_its_family_is_still_a_default(tmp_path: Path) -> None:
+    """Both values of mu are of one tuned cell, and the winner is one of them."""
+    first, second = (problem(strategy=f"fedprox(mu={mu})")[0] for mu in (0.01, 1))
+    tuned.write(tmp_path, winner(first, strategy="fedprox(mu=0.01)", client_lr=first.client_lr))
+    found = arms([first, second], "both", tmp_path, {})
+    assert found.origins == {first.run_id: "default, tuned", second.run_id: "default"}
+    assert found.pairs == [(first.run_id, first.run_id), (second.run_id, first.run_id)]
+
+
 def test_nothing_is_tuned_unless_it_is_asked_for(tmp_path: Path) -> None:
     spec, _ = problem()
     found = arms([spec], "no", tmp_path / "nowhere", {})
