@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -218,8 +219,9 @@ def storage_of(url: str) -> Any:
             return JournalStorage(JournalFileBackend(path, lock_obj=lock))
         return get_storage(url)
     except Exception as error:  # SQLAlchemy's, a driver's, the system's
+        shown = re.sub(r"(://[^:/@]*:)[^/@]*@", r"\1***@", url)  # no log should have a password
         raise UserError(
-            f"--storage {url}: cannot be opened ({reason(error)}); expected journal:FILE, "
+            f"--storage {shown}: cannot be opened ({reason(error)}); expected journal:FILE, "
             "sqlite:///FILE or a database URL such as postgresql+psycopg://user@host/name"
         ) from None
 

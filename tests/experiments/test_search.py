@@ -138,6 +138,12 @@ def test_a_storage_that_cannot_be_opened_is_told(url: str) -> None:
         storage_of(url)
 
 
+def test_a_password_is_not_told() -> None:
+    with pytest.raises(UserError, match=r"//me:\*\*\*@127\.0\.0\.1:1/x") as error:
+        storage_of("postgresql+psycopg://me:geheim@127.0.0.1:1/x")
+    assert "geheim" not in str(error.value)
+
+
 def test_a_journal_goes_on_where_power_was_lost(tmp_path: Path) -> None:
     """Half a line at the end would take with it what is appended to it, and the whole file after that."""
     path = tmp_path / "studies.journal"
