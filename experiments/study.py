@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
@@ -25,6 +26,7 @@ from experiments.spec import RunSpec
 from experiments.training.schedule import steps_a_round
 from results import tuned
 from results.record import RunRecord
+from strategies import Workload
 
 FOLDS = 5  # of the training persons; a trial is a run a fold
 SEED, FRESH_SEED = 1000, 1005  # of the first run of a trial, and of a finalist; never reported
@@ -320,9 +322,12 @@ class Study:
         steps, passes = [], []
         for record in records:
             spec = RunSpec.from_options(record.spec)
-            own = [(office.num_examples, steps_a_round(spec, office.num_examples)) for office in record.offices]
-            steps.append(spec.rounds * sum(count for _, count in own))
-            passes.append(spec.rounds * spec.local_epochs * sum(rows for rows, _ in own))
+            sizes = [office.num_examples for office in record.offices]
+            dealt = [Workload(np.arange(size), steps_a_round(spec, size)) for size in sizes]
+            asked = sum(work.steps for work in dealt)
+            taken = sum(work.steps for work in spec.strategy.regroup(dealt))  # the centralised arm may take fewer
+            steps.append(spec.rounds * taken)
+            passes.append(spec.rounds * spec.local_epochs * sum(sizes) * taken // asked)
         travelled = [record.cost.bytes_up + record.cost.bytes_down for record in records]
         return tuned.Cost(
             rounds=self.terms.rounds, gradient_steps=mean(steps), forward_passes=mean(passes), bytes=mean(travelled)

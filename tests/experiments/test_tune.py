@@ -25,7 +25,7 @@ from experiments.__main__ import main
 from experiments.errors import UserError
 from experiments.plan import data_key, load_data
 from experiments.provenance import ROOT
-from experiments.run import RunData, advance, run
+from experiments.run import RunData, advance, deal_rows, run, sides
 from experiments.search import storage_of
 from experiments.spec import RunSpec
 from experiments.study import (
@@ -303,6 +303,20 @@ def test_a_study_is_told_the_answers_in_the_order_it_asked() -> None:
     assert winner.trials[0].params == cell.space.default
     assert "mu" in winner.importance
     assert winner.key == key_of(spec)
+
+
+def test_an_arm_that_takes_fewer_steps_costs_fewer() -> None:
+    """240 rows at two offices: eight batches of 16 each; the arm of one office's steps takes eight and not sixteen."""
+    costs = {}
+    for steps in ("all", "one"):
+        spec, data = problem(strategy=f"centralised(steps={steps})", clients=2, validation=0)
+        [cell] = cells_of([spec])
+        record = run(spec, data)
+        taken = [work.steps for work in sides(spec, data, deal_rows(spec, data))[1].workloads]
+        costs[steps] = Study(cell, SHORT, None)._cost([record])
+        assert costs[steps].gradient_steps == 3 * sum(taken)
+    assert costs["all"].forward_passes == 3 * 240
+    assert costs["one"].forward_passes == 3 * 120
 
 
 def test_two_drivers_with_one_storage_come_to_the_winner_of_one() -> None:
