@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -232,6 +232,7 @@ def gains_table(study: Study, pairs: Sequence[Pair], stale: int = 0) -> Table | 
         "to test.",
         captions.claim(),
         "Mean over cells: every seed's mean over the cells, interval over seeds; it is about these cells alone.",
+        _unpaired(study, pairs, names, joined["cell"]),
         *pieces.ending(study, stale),
     )
     return pieces.table(study, "gains", caption, raw.rename(columns=_CSV), shown, left=len(names))
@@ -270,6 +271,13 @@ def named(study: Study, defaults: pd.DataFrame) -> list[str]:
     free = [name for name in study.settings if name != ORIGIN]
     groups = defaults.groupby(["partition", "notation"], observed=True)
     return ["partition", "notation", *(name for name in free if (groups[name].nunique() > 1).any())]
+
+
+def _unpaired(study: Study, pairs: Sequence[Pair], names: list[str], listed: Iterable[str]) -> str:
+    """The cells of which no pair finished: they must not vanish."""
+    defaults = study.primary[study.primary["run_id"].isin({default for default, _ in pairs})]
+    lost = sorted(set(defaults[names].astype(str).agg(", ".join, axis="columns")) - set(listed))
+    return f"No pair finished of: {'; '.join(lost)}." if lost else ""
 
 
 def _mean_gain(joined: pd.DataFrame) -> dict[str, Any]:

@@ -235,6 +235,20 @@ def test_gains_are_paired_and_losers_come_first(named: bool) -> None:
     assert "Family of the corrected p: the three cells of this table" in " ".join(table.caption)
 
 
+def test_a_cell_whose_tuned_runs_all_diverged_is_named() -> None:
+    runs, pairs, origins = both()
+    for seed in range(10):
+        first = run(80, 0.05, seed, "fednova")
+        lost = record(strategy="fednova", seed=seed, status="diverged", options=(("client_lr", 0.5),))
+        runs += [first, lost]
+        pairs.append((first.run_id, lost.run_id))
+        origins |= {first.run_id: "default", lost.run_id: "tuned"}
+    table = gains_table(the_study(runs, origins), pairs)
+    assert table is not None
+    assert "No pair finished of: iid, fednova." in table.caption
+    assert "fednova" not in set(table.shown["Strategy"])
+
+
 def test_gains_need_both_runs_on_the_same_rows() -> None:
     runs, pairs, _ = both()
     assert gains_table(the_study(runs, None), [("nothing", pairs[0][1])]) is None
