@@ -190,10 +190,14 @@ def pruned_by_halving(values: Sequence[Mapping[int, float]], rounds: int, draws:
 
 
 def importance(finished: Sequence[FrozenTrial], default: Mapping[str, Any]) -> dict[str, float]:
-    """Share of the variance of complete trials' values that each parameter explains (fANOVA, Hutter et al. 2014)."""
+    """Share of the variance of complete trials' values that each parameter explains (fANOVA, Hutter et al. 2014).
+
+    Returns:
+        by name, summing to 1; empty where few or equal values explain nothing.
+    """
     complete = [trial for trial in finished if trial.state == TrialState.COMPLETE]
     if len(complete) < 4 or len({trial.value for trial in complete}) < 2:
-        return dict.fromkeys(default, 0.0)
+        return {}
     study = optuna.create_study(direction="maximize")
     study.add_trials(complete)
     shares = optuna.importance.get_param_importances(

@@ -80,7 +80,7 @@ class Winner(msgspec.Struct, frozen=True, kw_only=True):
         key: the cell, by KEY.
         options: what a run is to be given, as on a command line (the strategy with its tuned fields among them).
         finalists: the best five, the winner first; the default is in `trials` as number 0.
-        importance: share of the variance of the values that each parameter explains (sums to 1).
+        importance: share of the variance of the values that each parameter explains (sums to 1); empty if unknown.
         study: how it was tuned: trials, rounds, seeds, fresh_seeds, validation, seed, data_hash, commit, versions.
         halving_loses: share of random deals into batches in which halving would have stopped the best trial; known
             only where every trial ran to the end, else None.

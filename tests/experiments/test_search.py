@@ -124,7 +124,7 @@ def test_importance_is_of_the_parameter_that_matters() -> None:
     assert list(found) == list(SHARED)
     assert found["client_lr"] > 0.5
     assert sum(found.values()) == pytest.approx(1)
-    assert set(importance(finished(1)[:2], space_of(spec()).default).values()) == {0.0}, "two trials say nothing"
+    assert importance(finished(1)[:2], space_of(spec()).default) == {}, "two trials say nothing"
 
 
 def test_steps_cannot_be_tuned_beside_epochs() -> None:
