@@ -7,6 +7,7 @@ import dataclasses
 import sys
 from collections import Counter
 from pathlib import Path
+from time import perf_counter
 
 from experiments.engines import engine as check_engine
 from experiments.errors import UserError
@@ -237,8 +238,8 @@ def baselines(options: argparse.Namespace) -> int:
 def tune(options: argparse.Namespace) -> int:
     """Tune the cells of a grid."""
     from experiments.search import storage_of
-    from experiments.study import Terms, cells_of, runs_to_check
-    from experiments.tune import TuningError
+    from experiments.study import Terms, cells_of, runs_to_check, several
+    from experiments.tune import TuningError, alone
     from experiments.tune import tune as tune_all
 
     _check_workers(options)
@@ -247,17 +248,21 @@ def tune(options: argparse.Namespace) -> int:
     loaded = load_data(grid.specs(), options.data, may_fall_back=not grid.names_dataset, tuning=True)
     _say(loaded.message)
     cells = cells_of(loaded.specs)
+    for name, values in several(loaded.specs).items():
+        _say(f"{name} is {', '.join(values)} in the grid; tuning starts from the first that a cell has")
     check(loaded, runs_to_check(cells, terms))
     folder = options.results / "tuned" if terms.seed == 0 else options.results / "tuned" / f"seed-{terms.seed}"
-    folder.mkdir(parents=True, exist_ok=True)
-    storage = storage_of(options.storage or f"journal:{folder / 'studies.journal'}")
-    _say(f"{len(cells)} cells, {terms.trials} trials each of {terms.rounds} rounds")
-    try:
-        for winner in tune_all(cells, loaded.data, folder, terms, storage, options.workers):
-            print(chosen(winner), flush=True)
-    except TuningError as error:
-        _say(f"error: {error}\nnothing finished is lost; the same command goes on")
-        return 1
+    started = perf_counter()
+    with alone(folder):
+        storage = storage_of(options.storage or f"journal:{folder / 'studies.journal'}")
+        _say(f"{len(cells)} cells, {terms.trials} trials each of {terms.rounds} rounds")
+        try:
+            for winner in tune_all(cells, loaded.data, folder, terms, storage, options.workers):
+                print(chosen(winner), flush=True)
+        except TuningError as error:
+            _say(f"error: {error}\nnothing finished is lost; the same command goes on")
+            return 1
+    _say(f"{len(cells)} cells tuned in {(perf_counter() - started) / 60:.1f} minutes")
     return 0
 
 
