@@ -147,6 +147,7 @@ def advance(
     for name, spent in (("wall_s", perf_counter() - wall), ("cpu_s", process_time() - cpu)):
         outcome.seconds[name] = outcome.seconds.get(name, 0.0) + spent  # the checkpoint's outcome: later rounds add up
     record["cost"] |= outcome.seconds
+    _add_protection(record, spec, clients, outcome)
     return decode_fields(record), end
 
 
@@ -347,7 +348,8 @@ def _add_protection(record: dict[str, Any], spec: RunSpec, clients: ClientSide, 
     strategy = spec.strategy
     if not isinstance(strategy, Protected):
         return
-    spent, keys = total(outcome.meters), clients.keys
+    keys = clients.keys
+    spent = total(outcome.meters, keys.measured)
     measured = spec.rounds if keys.measured is None else len(keys.measured)
     names = ("train_s", "evaluate_s", "encrypt_s", "add_s", "decrypt_s", "critical_s", "clipped")
     record["cost"] |= {name: spent[name] for name in names if name in spent} | {
