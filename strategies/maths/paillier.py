@@ -135,8 +135,11 @@ class PublicKey:
         """The payload that decrypts to the sums of the plaintexts of two checked ones, position by position."""
         if total.shape != payload.shape:
             raise CiphertextError(f"cannot add ciphertexts of shapes {total.shape} and {payload.shape}")
-        pairs = zip(self.numbers(total), self.numbers(payload), strict=True)
-        return self.payload(a * b % self.square for a, b in pairs)
+        summed = np.empty_like(total)
+        for row, *pair in zip(summed, total, payload, strict=True):  # one at a time: it takes the memory of the sum
+            a, b = (self.numbers(one[None])[0] for one in pair)
+            row[:] = self.payload([a * b % self.square])[0]
+        return summed
 
     def numbers(self, payload: Payload) -> list[mpz]:
         """The ciphertexts of a payload as integers."""
