@@ -6,7 +6,7 @@ The harness reads it when a run is over. Server and offices have one each, so th
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-PHASES = ("encrypt_s", "add_s", "decrypt_s", "keygen_s")
+WAITED = ("encrypt_s", "add_s", "decrypt_s")  # what a round waits for
+PHASES = (*WAITED, "keygen_s")
 
 
 class Meter:
@@ -55,21 +56,26 @@ class Meter:
         self.largest[name] = max(value, self.largest.get(name, value))
 
 
-def total(meters: Iterable[Meter]) -> dict[str, Any]:
+def total(meters: Iterable[Meter], rounds: Container[int] | None = None) -> dict[str, Any]:
     """All meters of a run in one: seconds by phase, the critical path, counts and largest values.
 
     The critical path is what real offices would wait for beyond their training: in every round the slowest office's
     encryption, the server's additions and one decryption.
+
+    Args:
+        rounds: those whose protection was computed in earnest, None for all; in the others the seconds spent on
+            integers in clear are no cost of protection and are left out.
     """
     meters = list(meters)
     found: dict[str, Any] = dict.fromkeys(PHASES, 0.0)
     slowest: dict[tuple[str, int], float] = defaultdict(float)
     for meter in meters:
         for (phase, round_, _), seconds in meter.seconds.items():
+            if phase in WAITED and rounds is not None and round_ not in rounds:
+                continue
             found[phase] = found.get(phase, 0.0) + seconds
             slowest[phase, round_] = max(slowest[phase, round_], seconds)
-    waited = ("encrypt_s", "add_s", "decrypt_s")
-    found["critical_s"] = sum(seconds for (phase, _), seconds in slowest.items() if phase in waited)
+    found["critical_s"] = sum(seconds for (phase, _), seconds in slowest.items() if phase in WAITED)
     for meter in meters:
         for name, count in meter.counts.items():
             found[name] = found.get(name, 0) + count
