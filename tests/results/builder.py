@@ -76,8 +76,9 @@ class Case:
     commit: str | None = "0123456789ab"
     sources_hash: str = "feedfacefeedface"
     options: tuple[tuple[str, Any], ...] = ()
-    measured: int | None = None  # rounds of a protected run; None is all
-    protection: tuple[tuple[str, Any], ...] = ()  # changes of the record's
+    # Not in the repr, which the accuracies are drawn from: what was measured changes no figure.
+    measured: int | None = dataclasses.field(default=None, repr=False)  # rounds of a protected run; None is all
+    protection: tuple[tuple[str, Any], ...] = dataclasses.field(default=(), repr=False)  # changes of the record's
 
 
 def spec_of(case: Case) -> dict[str, Any]:
