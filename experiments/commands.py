@@ -7,11 +7,12 @@ import dataclasses
 import sys
 from collections import Counter
 from pathlib import Path
+from time import perf_counter
 
 from experiments.engines import engine as check_engine
 from experiments.errors import UserError
 from experiments.grid import Grid, load_grid
-from experiments.keys import keys_of_run, keys_of_sweep
+from experiments.keys import keys_of_run, keys_of_sweep, sampled_runs
 from experiments.plan import Loaded, Plan, check, data_key, estimate, load_data, plan
 from experiments.run import LAST_ROUNDS, attempt, save, sources
 from experiments.spec import RunSpec
@@ -106,8 +107,8 @@ def protected_by(record: RunRecord) -> list[str]:
         return []
     rounds = max(found["measured_rounds"], 1)
     lines = [
-        f"{found['protocol']}: {found['bits']} bits, {found['rounding']}; {percent(cost.encrypted_share)} of the weights "
-        f"unreadable; assumes {found['assumption']}",
+        f"{found['protocol']}: {found['bits']} bits, {found['rounding']}; {percent(cost.encrypted_share)} of the "
+        f"weights unreadable; assumes {found['assumption']}",
         f"a round: {cost.encrypt_s / rounds:.2f} s to encrypt (all offices), {cost.add_s / rounds:.2f} s to add, "
         f"{cost.decrypt_s / rounds:.2f} s to open, on {cost.crypto_processes} processes; keys {cost.keygen_s:.1f} s",
     ]
@@ -171,6 +172,11 @@ def outlook(grid: Grid, loaded: Loaded, todo: Plan) -> str:
         seconds = estimate(todo.todo, loaded.data)
         span = f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.0f} seconds"
         lines.append(f"about {span} of one core's work, by a short trial of the same work on this machine")
+    sampled = sampled_runs(todo.todo)
+    if sampled:
+        lines.append(
+            f"and the cost of protection, measured on one round of one seed of each of {len(sampled)} protected cells"
+        )
     return "\n".join(lines)
 
 
@@ -232,8 +238,8 @@ def baselines(options: argparse.Namespace) -> int:
 def tune(options: argparse.Namespace) -> int:
     """Tune the cells of a grid."""
     from experiments.search import storage_of
-    from experiments.study import Terms, cells_of, runs_to_check
-    from experiments.tune import TuningError
+    from experiments.study import Terms, cells_of, runs_to_check, several
+    from experiments.tune import TuningError, alone
     from experiments.tune import tune as tune_all
 
     _check_workers(options)
@@ -242,17 +248,21 @@ def tune(options: argparse.Namespace) -> int:
     loaded = load_data(grid.specs(), options.data, may_fall_back=not grid.names_dataset, tuning=True)
     _say(loaded.message)
     cells = cells_of(loaded.specs)
+    for name, values in several(loaded.specs).items():
+        _say(f"{name} is {', '.join(values)} in the grid; tuning starts from the first that a cell has")
     check(loaded, runs_to_check(cells, terms))
     folder = options.results / "tuned" if terms.seed == 0 else options.results / "tuned" / f"seed-{terms.seed}"
-    folder.mkdir(parents=True, exist_ok=True)
-    storage = storage_of(options.storage or f"journal:{folder / 'studies.journal'}")
-    _say(f"{len(cells)} cells, {terms.trials} trials each of {terms.rounds} rounds")
-    try:
-        for winner in tune_all(cells, loaded.data, folder, terms, storage, options.workers):
-            print(chosen(winner), flush=True)
-    except TuningError as error:
-        _say(f"error: {error}\nnothing finished is lost; the same command goes on")
-        return 1
+    started = perf_counter()
+    with alone(folder):
+        storage = storage_of(options.storage or f"journal:{folder / 'studies.journal'}")
+        _say(f"{len(cells)} cells, {terms.trials} trials each of {terms.rounds} rounds")
+        try:
+            for winner in tune_all(cells, loaded.data, folder, terms, storage, options.workers):
+                print(chosen(winner), flush=True)
+        except TuningError as error:
+            _say(f"error: {error}\nnothing finished is lost; the same command goes on")
+            return 1
+    _say(f"{len(cells)} cells tuned in {(perf_counter() - started) / 60:.1f} minutes")
     return 0
 
 

@@ -161,7 +161,8 @@ class ServerSide:
             watch.outcome.diverged = str(reason)
         outcome = watch.outcome
         outcome.add(grid)
-        outcome.meters = [strategy.meter] if hasattr(strategy, "meter") else []
+        if hasattr(strategy, "meter"):  # a checkpoint has carried it on; those of the clients stay beside it
+            outcome.meters[:1] = [strategy.meter]
         if outcome.diverged:
             return outcome, None
         generators = None

@@ -35,29 +35,29 @@ def keys_of_run(spec: RunSpec, processes: int | None = None) -> Iterator[Keys]:
     processes = processes or len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="keys-") as folder:  # mode 0700
         started = perf_counter()
-        vault = make_vault(spec.strategy.make_keys(processes))
+        vault = make_vault(spec.strategy.make_keys(spec.clients, processes))
         path = Path(folder) / "vault.json"
         vault.save(path)
         yield Keys(path, None, processes, perf_counter() - started)
 
 
+def sampled_runs(specs: Iterable[RunSpec]) -> list[RunSpec]:
+    """One run of every protected cell, the first of its seeds: a sweep measures a round of it."""
+    first = {replace(spec, seed=0): spec for spec in reversed(list(specs)) if isinstance(spec.strategy, Protected)}
+    return list(reversed(first.values()))
+
+
 def keys_of_sweep(specs: Iterable[RunSpec]) -> dict[str, Keys]:
-    """Keys of a sweep, by run_id, for one run of every protected cell: the first of its seeds has a round measured."""
+    """Keys by run_id for the runs that have a round measured; one set for each kind of key."""
     found: dict[str, Keys] = {}
     vaults: dict[object, tuple[Vault, float]] = {}
-    seen = set()
-    for spec in specs:
-        strategy = spec.strategy
-        if not isinstance(strategy, Protected):
-            continue
-        cell = replace(spec, seed=0)
-        if cell in seen:
-            continue
-        seen.add(cell)
-        kind = strategy.key_kind
+    for spec in sampled_runs(specs):
+        assert isinstance(spec.strategy, Protected)
+        kind = spec.strategy.key_kind, spec.clients
         if kind not in vaults:
             started = perf_counter()
-            vaults[kind] = make_vault(strategy.make_keys(len(os.sched_getaffinity(0)))), perf_counter() - started
+            vault = make_vault(spec.strategy.make_keys(spec.clients, len(os.sched_getaffinity(0))))
+            vaults[kind] = vault, perf_counter() - started
         vault, seconds = vaults[kind]
         found[spec.run_id] = Keys(vault, frozenset({min(SAMPLE, spec.rounds)}), 1, seconds)
     return found

@@ -147,6 +147,7 @@ def advance(
     for name, spent in (("wall_s", perf_counter() - wall), ("cpu_s", process_time() - cpu)):
         outcome.seconds[name] = outcome.seconds.get(name, 0.0) + spent  # the checkpoint's outcome: later rounds add up
     record["cost"] |= outcome.seconds
+    _add_protection(record, spec, clients, outcome)
     return decode_fields(record), end
 
 
@@ -373,7 +374,7 @@ def _add_protection(record: dict[str, Any], spec: RunSpec, clients: ClientSide, 
         "clipped_share": spent["clipped"] / spent["sent"] if spent.get("sent") else None,
         "error": spent.get("error"),
         "error_bound": spent.get("error_bound"),
-    }
+    } | {name: value for name, value in spent.items() if name.startswith("naive_")}
 
 
 def final(outcome: Outcome, offices: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Tables and figures of stored runs, and an index that names them.
 
     OUT/index.md   OUT/tables/<data set>-<table>.csv|md|tex   OUT/figures/<data set>[-<settings>]-<figure>.pdf|png
-    and, of tuned cells, OUT/tables/tuned|importance|budget.csv|md|tex   OUT/figures/budget.pdf|png
+    and, of tuned cells, OUT/tables/tuned|tuned-one-epoch|importance|budget.csv|md|tex   OUT/figures/budget.pdf|png
 
 The same records give the same bytes, but for the costs, which are measured. What another report left in OUT is
 overwritten where names agree and otherwise left alone; the index names what is current.
@@ -29,10 +29,10 @@ from results.protection import learns_table, protection, protection_table
 from results.render import Table, to_csv, to_latex, to_markdown, to_text
 from results.sensitivity import RATE, sensitivity, sensitivity_table, swept
 from results.store import Store
-from results.study import BASELINE, Study, cells, ordered, studies
+from results.study import BASELINE, Study, cells, ordered, plain, studies
 from results.style import Look, looks, save, style
-from results.tuned import Winner, everything
-from results.tuning_tables import Pair, gains_table, importance_table, tuned_table
+from results.tuned import KEY, Winner, everything, repeats
+from results.tuning_tables import Pair, gains_table, importance_table, one_epoch_table, tuned_table
 
 PARTS = 4  # settings of one data set that figures are drawn for
 
@@ -94,7 +94,7 @@ def report(
         keys: the runs to report, by (run_id, engine); all by default. Those that are not in the store are counted.
         title: of the index.
         stale: how many of them were made by other code than the present, where the caller has compared them.
-        tuned: folder of winners; those of the runs' data sets and partitions are reported.
+        tuned: folder of winners; those of the runs' cells are reported, whatever the strategy.
         pairs: run_ids of a default run and the tuned run of the same seed, for what tuning gained on test rows.
         origins: by run_id, where a run's hyper-parameters are from (see `frames`): a column *Tuned* in the tables.
 
@@ -133,7 +133,8 @@ def report(
         parts += ["### Figures", *_figures(folder, study, look), *_costs(folder, study, look)]
     winners = _winners(found, tuned)
     if winners:
-        parts += ["## Tuning", *_tuning(folder, winners, found, look)]
+        others = [] if tuned is None else repeats(tuned)
+        parts += ["## Tuning", *_tuning(folder, winners, others, found, look)]
     index = folder.text("index.md", "\n\n".join(parts) + "\n")
     return Report(index, tuple(folder.written), "\n".join(main))
 
@@ -206,21 +207,29 @@ def _saved(folder: _Folder, name: str, what: str, standing: str, made: Sequence[
 
 
 def _winners(found: Frames, folder: Path | None) -> list[Winner]:
-    """The winners of what the report is about: data sets, forms and partitions of its runs."""
+    """The winners of what the report is about: of all that makes a cell but the strategy."""
     if folder is None:
         return []
-    options = ("dataset", "form", "partition")
-    held = set(found.runs[list(options)].astype(str).itertuples(index=False, name=None))
-    return [one for one in everything(folder) if tuple(str(one.key[name]) for name in options) in held]
+    options = [name for name in KEY if name != "strategy"]
+    held = set(found.runs[options].map(plain).itertuples(index=False, name=None))
+    return [one for one in everything(folder) if tuple(plain(one.key[name]) for name in options) in held]
 
 
-def _tuning(folder: _Folder, winners: Sequence[Winner], found: Frames, look: dict[str, Look]) -> Iterator[str]:
+def _tuning(
+    folder: _Folder, winners: Sequence[Winner], others: Sequence[Winner], found: Frames, look: dict[str, Look]
+) -> Iterator[str]:
     """What tuning found: tables and the figure of its budget."""
-    made = [tuned_table(winners, set(found.runs["data_hash"])), importance_table(winners), budget_table(winners)]
+    made = [
+        tuned_table(winners, set(found.runs["data_hash"])),
+        one_epoch_table(winners),
+        importance_table(winners),
+        budget_table(winners, others),
+    ]
     yield "### Tables"
     yield "\n".join(_written(folder, made))
     with style():
-        drawn = list(_saved(folder, "budget", "Tuning: accuracy against budget", STANDING, budget(winners, look)))
+        pages = budget(winners, look, others)
+        drawn = list(_saved(folder, "budget", "Tuning: accuracy against budget", STANDING, pages))
     if drawn:
         yield "### Figures"
         yield from drawn

@@ -48,6 +48,8 @@ def score_table(study: Study, stale: int = 0) -> Table:
         raw[f"{name}_percent"] = 100 * found[name]
         raw[f"{name}_half_width"] = 100 * found[f"{name}_half"]
         raw[f"{name}_all_equal"] = found[f"{name}_equal"].map({True: "true", False: "false"})
+    for name in ("score", "test_accuracy"):  # t s sqrt(1 + 1/n): of one new run, to hold a published figure against
+        raw[f"{name}_prediction_half_width"] = raw[f"{name}_half_width"] * (found["finished"] + 1) ** 0.5
     raw["persons_percent"], raw["persons_and_seeds_half_width"] = 100 * over["persons"], 100 * over["persons_half"]
     for name in ("seeds", "partition_hashes", "commits"):
         raw[name] = found[name].map(lambda values: " ".join(map(str, values)))

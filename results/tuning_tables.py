@@ -6,22 +6,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import pandas as pd
 
 from results import captions, pieces, text
-from results.comparisons import NUMBERS, adjusted, against, seeds_by, with_claims
+from results.comparisons import NUMBERS, adjusted, against, columns, seeds_by, with_claims
 from results.frame import ORIGIN
 from results.persons import accuracies
 from results.render import Table
 from results.statistics import half_width
-from results.study import CLAIM_SEEDS, Study, natural, ordered, plain
+from results.study import Study, natural, ordered, plain
 from results.tuned import KEY, Winner
 
 Pair = tuple[str, str]  # run_id of a default run, run_id of the tuned run of the same seed
 _NAMED = ("partition", "strategy")  # of a winner's key: always columns
+EPOCHS = "local_epochs"
 
 
 def in_order(winners: Sequence[Winner]) -> list[Winner]:
@@ -101,6 +102,53 @@ def tuned_table(winners: Sequence[Winner], data_hashes: Collection[str] = ()) ->
     return _table("tuned", "tuned hyper-parameters", caption, pd.DataFrame(raw), pd.DataFrame(shown), left)
 
 
+def one_epoch_table(winners: Sequence[Winner]) -> Table | None:
+    """The best trial of one local epoch in every study: what a cell gets where more work a round is not to be had.
+
+    None where no study has such a trial, or every winner trains for one epoch.
+    """
+    shown: list[dict[str, str]] = []
+    raw: list[dict[str, Any]] = []
+    winners = in_order(winners)
+    for one, names in zip(winners, names_of(winners), strict=True):
+        complete = [trial for trial in one.trials if trial.state == "complete" and trial.params.get(EPOCHS) == 1]
+        if not complete:
+            continue
+        best = max(complete, key=lambda trial: trial.value)
+        won = one.finalists[0]
+        epochs = next((plain(trial.params.get(EPOCHS)) for trial in one.trials if trial.number == won.number), "none")
+        shown.append(
+            names
+            | {
+                "Best values at one epoch": _values(best.params),
+                "In the study [%]": f"{100 * best.value:.2f}",
+                "Trials at one epoch": str(len(complete)),
+                "Winner's epochs": epochs,
+                "Winner in the study [%]": f"{100 * won.value:.2f}",
+            }
+        )
+        raw.append(
+            {name: plain(one.key[name]) for name in KEY}
+            | {
+                "one_epoch_values": _values(best.params),
+                "one_epoch_study_percent": 100 * best.value,
+                "one_epoch_trials": len(complete),
+                "winner_epochs": epochs,
+                "winner_study_percent": 100 * won.value,
+            }
+        )
+    if all(row["winner_epochs"] == "1" for row in raw):
+        return None
+    caption = (
+        "Of each study the best complete trial of one local epoch, beside the winner, which may train for up to five: "
+        "a round of it then takes as many times the gradient steps.",
+        "Values of the study alone, each a maximum and biased upward; those of one epoch are of fewer trials.",
+        _search(winners),
+    )
+    left = len(names_of(winners)[0]) + 1
+    return _table("tuned-one-epoch", "at one local epoch", caption, pd.DataFrame(raw), pd.DataFrame(shown), left)
+
+
 def importance_table(winners: Sequence[Winner]) -> Table | None:
     """Share of the variance of the trials' values that each parameter explains, a row a cell."""
     winners = [one for one in in_order(winners) if one.importance]
@@ -149,19 +197,8 @@ def gains_table(study: Study, pairs: Sequence[Pair], stale: int = 0) -> Table | 
     found = found.sort_values(["difference", "cell"], kind="stable").reset_index(drop=True)
     mean = _mean_gain(joined)
     cell = found[names].rename(columns={"notation": "strategy"})
-    shown = cell.assign(
-        **{
-            "Pairs": found["pairs"].astype(str),
-            "Gain [points]": text.points(found["difference"], found["half"], found["equal"]),
-            "Over persons, seeds [points]": text.points(
-                found["crossed"], found["crossed_half"], found["crossed_half"] == 0
-            ),
-            "Step-down p": text.p_values(found["p_step_down"]),
-            "Holm p": text.p_values(found["p_holm"]),
-            "Least detectable [points]": text.numbers(found["least"]),
-            "Claim": found["claim"].replace("", text.NOTHING).mask(found["default_won"], "the default won"),
-        }
-    )
+    shown = cell.assign(**columns(found, "Gain")).drop(columns="d_z")
+    shown["Claim"] = shown["Claim"].mask(found["default_won"], "the default won")
     last = dict.fromkeys(shown.columns, "") | {
         "partition": f"mean over {captions.plural(len(found), 'cell')}",
         "Pairs": str(mean["pairs"]),
@@ -193,9 +230,9 @@ def gains_table(study: Study, pairs: Sequence[Pair], stale: int = 0) -> Table | 
         f"Family of the corrected p: the {captions.plural(len(found), 'cell')} of this table; step-down max-t by joint "
         "sign flips of seeds, none where a cell lacks seeds that others have. Where the default won there is nothing "
         "to test.",
-        f"Claim: step-down p below 0.05, {captions.number(CLAIM_SEEDS)} pairs or more, and a difference of at least "
-        "the least detectable one.",
+        captions.claim(),
         "Mean over cells: every seed's mean over the cells, interval over seeds; it is about these cells alone.",
+        _unpaired(study, pairs, names, joined["cell"]),
         *pieces.ending(study, stale),
     )
     return pieces.table(study, "gains", caption, raw.rename(columns=_CSV), shown, left=len(names))
@@ -234,6 +271,13 @@ def named(study: Study, defaults: pd.DataFrame) -> list[str]:
     free = [name for name in study.settings if name != ORIGIN]
     groups = defaults.groupby(["partition", "notation"], observed=True)
     return ["partition", "notation", *(name for name in free if (groups[name].nunique() > 1).any())]
+
+
+def _unpaired(study: Study, pairs: Sequence[Pair], names: list[str], listed: Iterable[str]) -> str:
+    """The cells of which no pair finished: they must not vanish."""
+    defaults = study.primary[study.primary["run_id"].isin({default for default, _ in pairs})]
+    lost = sorted(set(defaults[names].astype(str).agg(", ".join, axis="columns")) - set(listed))
+    return f"No pair finished of: {'; '.join(lost)}." if lost else ""
 
 
 def _mean_gain(joined: pd.DataFrame) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import numpy as np
 from strategies.base import Memory
 from strategies.maths import masking
 from strategies.maths.masking import Slots
-from strategies.maths.streams import NONCE_BYTES, ProtectionError
+from strategies.maths.streams import NONCE_BYTES
 from strategies.protection.base import Protected
 from strategies.protection.context import Context
 from strategies.protection.protocol import ClearAdder, Form, KeyHolder
@@ -71,7 +71,4 @@ class _Offices(KeyHolder):
 class _Server(ClearAdder):
     """Masked integers add up as clear ones do."""
 
-    def check(self, payload: Bytes, note: Bytes) -> None:
-        super().check(payload, note)
-        if note.dtype != np.uint8 or note.shape != (NONCE_BYTES,):
-            raise ProtectionError(f"a nonce has {NONCE_BYTES} bytes; found {note.shape} of {note.dtype}")
+    note_bytes: ClassVar[int] = NONCE_BYTES

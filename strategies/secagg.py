@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from strategies.base import Memory
+from strategies.base import Memory, StrategyError
 from strategies.maths import masking, secagg, secagg_server
 from strategies.maths.masking import Slots
-from strategies.maths.secagg import Terms
+from strategies.maths.secagg import ADVERT_BYTES, Terms
 from strategies.maths.streams import ProtectionError
 from strategies.protection.base import Protected
 from strategies.protection.context import Context
@@ -53,6 +53,13 @@ class SecAgg(Protected):
     }
     examples: ClassVar[tuple[str, ...]] = ("secagg", "secagg(bits=12, inner=fedprox(mu=0.01))")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.min_offices < 3:
+            raise StrategyError(
+                f"min_offices must be at least 3 under secagg, whose masks want three; found {self.min_offices}"
+            )
+
     def key_holder(self, vault: Vault, form: Form, processes: int = 1) -> KeyHolder:
         return _Offices(form)
 
@@ -75,10 +82,10 @@ class _Offices(KeyHolder):
         if phase == "shares":
             fresh = {name.removeprefix(NEXT): value for name, value in memory.items() if name.startswith(NEXT)}
             state = secagg.from_memory(fresh or memory, terms, office)
-            shared, letters = secagg.share(state, _by_office(parts["adverts"], parts["adverts-of"]))
+            shared, letters = secagg.share(state, _by_office(parts, "adverts"))
             return _letters(letters), secagg.to_memory(shared)
         if phase == "unmask":
-            answered, dropped = (parts[name].tolist() for name in ("answered", "dropped"))
+            answered, dropped = (_part(parts, name).tolist() for name in ("answered", "dropped"))
             closed, revealed = secagg.reveal(secagg.from_memory(memory, terms, office), answered, dropped)
             ahead = secagg.advertise(_terms(self.form, context.round + 1), office)
             kept = {NEXT + name: value for name, value in secagg.to_memory(ahead).items()}
@@ -89,11 +96,9 @@ class _Offices(KeyHolder):
         return super().answer(phase, parts, context, memory)
 
     def protect(self, slots: Slots, context: Context, memory: Memory) -> tuple[Bytes, Bytes, Memory]:
-        parts = {name: memory.pop(name) for name in ("letters", "letters-of")} if "letters" in memory else {}
-        if not parts:
-            raise ProtectionError(f"round {context.round}: the other offices' shares did not come with the message")
+        parts = {name: memory.pop(name) for name in ("letters", "letters-of") if name in memory}
         state = secagg.from_memory(memory, _terms(self.form, context.round), context.office)
-        masked, sent = secagg.mask(state, _by_office(parts["letters"], parts["letters-of"]), slots)
+        masked, sent = secagg.mask(state, _by_office(parts, "letters"), slots)
         return masking.pack(sent), NO_NOTE, secagg.to_memory(masked)
 
     def reveal(self, total: ProtectedSum) -> Slots:
@@ -119,7 +124,7 @@ class _Server(ClearAdder):
         adverts = {office: came[office] for office in offices if office in came}
         missing: dict[int, Parts] = {office: {} for office in offices if office not in adverts}
         if missing:
-            adverts |= {office: _of(parts, "advert", clear) for office, parts in ask("keys", missing).items()}
+            adverts |= {office: _of(parts, "advert", clear) for office, parts in ask("keys", missing, _advert).items()}
         adverts = dict(sorted(adverts.items()))
         if clear:
             terms.check_enough("keys", adverts)
@@ -127,9 +132,12 @@ class _Server(ClearAdder):
             terms.check_enough("shares", self.sharers)
             return {office: {} for office in sorted(self.sharers)}
         server = secagg_server.gather(terms, adverts)
-        everybody = _stacked("adverts", adverts)
-        answers = ask("shares", dict.fromkeys(adverts, everybody))
-        sealed = {office: _by_office(parts["letters"], parts["letters-of"]) for office, parts in answers.items()}
+
+        def complete(office: int, parts: Parts) -> None:
+            secagg_server.check_sealed(server, office, _by_office(parts, "letters"))
+
+        answers = ask("shares", dict.fromkeys(adverts, _stacked("adverts", adverts)), complete)
+        sealed = {office: _by_office(parts, "letters") for office, parts in answers.items()}
         self.server, mail = secagg_server.route(server, sealed)
         return {office: _letters(letters) for office, letters in sorted(mail.items())}
 
@@ -144,7 +152,12 @@ class _Server(ClearAdder):
         server = replace(self.server, answered=frozenset(offices), total=slots)
         answered, dropped = secagg_server.request(server)
         asked = {"answered": np.array(answered, np.int64), "dropped": np.array(dropped, np.int64)}
-        answers = ask("unmask", dict.fromkeys(answered, asked))
+
+        def complete(office: int, parts: Parts) -> None:
+            secagg_server.check_reply(server, office, _of(parts, "revealed"))
+            _advert(office, parts)
+
+        answers = ask("unmask", dict.fromkeys(answered, asked), complete)
         self.ahead = (round_ + 1, {office: _of(parts, "advert") for office, parts in answers.items()})
         self.server = None
         return masking.pack(
@@ -156,13 +169,21 @@ def _bytes(content: bytes) -> Bytes:
     return np.frombuffer(content, np.uint8)
 
 
-def _of(parts: Parts, name: str, clear: bool = False) -> bytes:
-    if clear:
-        return b""
+def _part(parts: Parts, name: str) -> Any:
     if name not in parts:
-        raise ProtectionError(f"an answer holds {sorted(parts) or 'nothing'}; expected {name}")
-    content: bytes = parts[name].tobytes()
+        raise ProtectionError(f"a message holds {sorted(parts) or 'nothing'}; expected {name}")
+    return parts[name]
+
+
+def _of(parts: Parts, name: str, clear: bool = False) -> bytes:
+    content: bytes = b"" if clear else _part(parts, name).tobytes()
     return content
+
+
+def _advert(office: int, parts: Parts) -> None:
+    """Refuse an answer without two public keys."""
+    if (found := len(_of(parts, "advert"))) != ADVERT_BYTES:
+        raise ProtectionError(f"an advert has {ADVERT_BYTES} bytes; found {found}")
 
 
 def _stacked(name: str, by_office: Mapping[int, bytes]) -> dict[str, Any]:
@@ -175,6 +196,9 @@ def _letters(letters: Mapping[int, bytes]) -> dict[str, Any]:
     return _stacked("letters", letters)
 
 
-def _by_office(content: Bytes, offices: Any) -> dict[int, bytes]:
+def _by_office(parts: Parts, name: str) -> dict[int, bytes]:
     """Back from `_stacked`."""
+    content, offices = _part(parts, name), _part(parts, f"{name}-of")
+    if content.ndim != 2 or offices.dtype != np.int64 or offices.shape != (len(content),):
+        raise ProtectionError(f"{name} {content.shape} came for offices {offices.shape} of {offices.dtype}")
     return {int(office): one.tobytes() for office, one in zip(offices, content, strict=True)}

@@ -104,7 +104,10 @@ class OrderedGrid(Grid):
         messages = sorted(messages, key=lambda message: self.office_of[message.metadata.dst_node_id])
         if not messages:
             return []
+        kind = messages[0].metadata.message_type
         messages = [message for message in messages if not self._lost(message)]
+        if not messages and kind != MessageType.TRAIN:
+            return []  # of the few that a phase asked, which may not be all that take part
         if not messages:
             raise RuntimeError(f"round {self.round}: every client has vanished")
         started = perf_counter()
@@ -119,9 +122,9 @@ class OrderedGrid(Grid):
             raise RuntimeError(f"round {self.round}: {len(replies)} of {len(messages)} clients answered")
         if self.protected:
             self._count(messages, replies)
-            if messages[0].metadata.message_type == MessageType.EVALUATE:  # the last message of a round
+            if kind == MessageType.EVALUATE:  # the last message of a round
                 self._next_round(self.round)
-        if messages[0].metadata.message_type != MessageType.TRAIN:
+        if kind != MessageType.TRAIN:
             return replies
         self.train_s += perf_counter() - started
         if self.protected:
@@ -143,7 +146,7 @@ class OrderedGrid(Grid):
         """Under protection an office whose update is not finite says so and sends none."""
         willing = []
         for reply in replies:
-            if config_of(reply.content).get("abstains"):
+            if any(record.get("abstains") for record in reply.content.config_records.values()):
                 self.reject(
                     reply.metadata.src_node_id, f"round {self.round}, {self._name(reply)}: its update is not finite"
                 )

@@ -26,9 +26,10 @@ from experiments.seeds import Purpose, stream
 from experiments.training.evaluation import Evaluator, Rows
 from experiments.training.optimizers import CrossEntropy
 from strategies import Job, Memory, Update, Workload
+from strategies.maths.streams import ProtectionError
 from strategies.protection.base import Office, Protected
 from strategies.protection.meter import Meter
-from strategies.protection.vault import Vault, make_vault
+from strategies.protection.vault import IN_CLEAR, Vault
 from strategies.wire import config_of
 
 if TYPE_CHECKING:
@@ -181,6 +182,7 @@ class Clients:
         """At the end of a run, what the harness wants of protected clients: the costs, and the model."""
         if self.protection is None:
             return
+        self.meter.expected.clear()
         outcome.meters.append(self.meter)
         newest = max(memories.values(), key=lambda memory: int(memory.get("round", -1)))
         if "model" in newest:
@@ -198,7 +200,9 @@ class Protection:
         self.side, self.meter = side, meter
         self.strategy: Protected = side.spec.strategy
         spec, shape, keys = side.spec, side.x.shape[1:], side.keys
-        vault = Vault.load(keys.vault) if isinstance(keys.vault, Path) else keys.vault or make_vault({})
+        if keys.vault is None and keys.measured != frozenset():
+            raise ProtectionError("a round computed in earnest wants keys, and this run was given none")
+        vault = Vault.load(keys.vault) if isinstance(keys.vault, Path) else keys.vault or IN_CLEAR
         layout = spec.model.layout(shape, side.classes)
         with meter.time("keygen_s"):
             clients = len(side.workloads)
@@ -228,6 +232,8 @@ class Protection:
 
     def close(self) -> None:
         """Let worker processes go."""
+        if self.desk.measured != frozenset():
+            self.meter.largest |= self.desk.holder.naive()
         self.meter.largest["crypto_cpu_s"] = self.desk.holder.cpu_seconds()
         self.desk.holder.close()
 

@@ -9,8 +9,8 @@ block A (inputs + 1, outputs) of the flat model, and what it reads ends in a col
     step        A_l = A_l - lr (decay A_l + a (A_l - A_l^t) + b_l) - lr h_{l-1}^T d_l
 
 The step is one product that accumulates into the weights, so that no gradient is ever stored; weight decay alone is a
-factor of that product, and the strategy's drift a (w - w_t) + b one pass before it. With momentum both go into
-V = -lr (velocity) instead, and w += V.
+factor of that product, and the strategy's drift a (w - w_t) + b one pass before it. With momentum the product
+accumulates into V = -lr (velocity) instead, and one pass takes w += V and prepares V for the next step.
 
 No compiled function may reorder its rounding (numba's `fastmath`): a function is compiled alone and again inside its
 callers, which of the two is called depends on whether the code came from numba's cache, and with `reassoc` the two
@@ -126,16 +126,45 @@ def softmax_error(d: Any, labels: Any, rows: Any, factor: float) -> float:
 
 
 @njit(cache=True)
-def pull(target: Any, w: Any, w_t: Any, b: Any, lr: float, decay: float, a: float) -> None:
-    """target -= lr (decay w + a (w - w_t) + b), in place; w_t and b may be empty where they do not count."""
+def pull(w: Any, w_t: Any, b: Any, lr: float, decay: float, a: float) -> None:
+    """w -= lr (decay w + a (w - w_t) + b), in place; w_t and b may be empty where they do not count."""
     rate, keep, force = np.float32(lr), np.float32(decay), np.float32(a)
-    for i in range(len(w)):
-        drift = keep * w[i]
-        if len(w_t):
-            drift += force * (w[i] - w_t[i])
-        if len(b):
-            drift += b[i]
-        target[i] -= rate * drift
+    if len(w_t) and len(b):
+        for i in range(len(w)):
+            w[i] -= rate * (keep * w[i] + force * (w[i] - w_t[i]) + b[i])
+    elif len(w_t):
+        for i in range(len(w)):
+            w[i] -= rate * (keep * w[i] + force * (w[i] - w_t[i]))
+    else:
+        for i in range(len(w)):
+            w[i] -= rate * (keep * w[i] + b[i])
+
+
+@njit(cache=True)
+def roll(w: Any, v: Any, w_t: Any, b: Any, lr: float, momentum: float, decay: float, a: float) -> None:
+    """w += V, and V = momentum V - lr (decay w + a (w - w_t) + b) at the new w, in one pass: the next step's product
+    only has to be added. w_t and b may be empty where they do not count."""
+    rate, beta, keep, force = np.float32(lr), np.float32(momentum), np.float32(decay), np.float32(a)
+    if len(w_t) and len(b):
+        for i in range(len(w)):
+            w[i] += v[i]
+            v[i] = beta * v[i] - rate * (keep * w[i] + force * (w[i] - w_t[i]) + b[i])
+    elif len(w_t):
+        for i in range(len(w)):
+            w[i] += v[i]
+            v[i] = beta * v[i] - rate * (keep * w[i] + force * (w[i] - w_t[i]))
+    elif len(b):
+        for i in range(len(w)):
+            w[i] += v[i]
+            v[i] = beta * v[i] - rate * (keep * w[i] + b[i])
+    elif decay:
+        for i in range(len(w)):
+            w[i] += v[i]
+            v[i] = beta * v[i] - rate * (keep * w[i])
+    else:
+        for i in range(len(w)):
+            w[i] += v[i]
+            v[i] = beta * v[i]
 
 
 @njit(_TRAIN, cache=True)
@@ -146,7 +175,7 @@ def train(
     """Take `steps` minibatch steps on w (d,) in place; the mean loss of the rows seen, each at the weights of its step.
 
     Args:
-        v: V (d,) with momentum, starting at zero; empty without.
+        v: V (d,) with momentum, starting at zero, and left as it was added last; empty without.
         w_t, b: of the drift, (d,), or empty for none; `a` is its factor.
         widths: of the input, each hidden layer and the output, (layers + 1,).
         x, y: all rows (n, inputs) and labels (n,).
@@ -158,9 +187,11 @@ def train(
     blocks = [block(w, widths, level) for level in range(layers)]
     into = [block(v, widths, level) for level in range(layers)] if len(v) else blocks
     drifts = len(w_t) > 0 or len(b) > 0
-    beta = momentum if len(v) else 1.0 if drifts else 1.0 - lr * decay
+    beta = 1.0 if len(v) or drifts else 1.0 - lr * decay
+    if len(v) and (drifts or decay):
+        roll(w, v, w_t, b, lr, momentum, decay, a)  # V is zero: the first step's drift alone
     total, seen, epoch, start = 0.0, 0, 0, 0
-    for _ in range(steps):
+    for step in range(steps):
         if start >= orders.shape[1]:
             epoch, start = epoch + 1, 0
         rows = orders[epoch, start : start + batch]
@@ -179,12 +210,12 @@ def train(
             multiply(d[level][:size], blocks[level][: widths[level]], d[level - 1][:size], False, True, 1.0, 0.0)
             mask(d[level - 1][:size], h[level][:size])
         if drifts and not len(v):
-            pull(w, w, w_t, b, lr, decay, a)
+            pull(w, w_t, b, lr, decay, a)
         for level in range(layers):
             multiply(h[level][:size], d[level][:size], into[level], True, False, 1.0, beta)
-        if len(v):
-            if drifts or decay:
-                pull(v, w, w_t, b, lr, decay, a)
+        if len(v) and step < steps - 1:
+            roll(w, v, w_t, b, lr, momentum, decay, a)
+        elif len(v):
             for i in range(len(w)):
                 w[i] += v[i]
         seen += size

@@ -79,14 +79,14 @@ class FixedPoint:
         Returns:
             v (d,) in [0, 2 o_k]; what was not sent, update - (v - o_k) C / (Q p_k), (d,); how many values were clipped.
         """
-        offset = self.offset(share)
-        scaled = update * (self.levels * share / np.asarray(clip, np.float64))
+        offset, clip = self.offset(share), np.asarray(clip, np.float64)
+        clipped = int(np.count_nonzero(np.abs(update) > clip))  # before scaling, which may round C itself up
         limit = self.levels * share  # |u| <= C on this scale
-        clipped = int(np.count_nonzero(np.abs(scaled) > limit))
+        scaled = update * (limit / clip)
         np.clip(scaled, -limit, limit, out=scaled)
         whole = np.rint(scaled) if rng is None else np.floor(scaled + rng.random(scaled.shape))
         np.clip(whole, -offset, offset, out=whole)
-        left = update - whole * (np.asarray(clip, np.float64) / (self.levels * share))
+        left = update - whole * (clip / limit)
         return (whole + offset).astype(np.uint32), left, clipped
 
     def decode(self, total: NDArray[np.uint32], shares: Sequence[float], clip: Floats | float) -> Floats:

@@ -141,8 +141,8 @@ class Protected(Strategy):
 
     # What a protocol adds.
 
-    def make_keys(self, processes: int = 1) -> dict[str, str]:
-        """Keys of a run for its vault, by name; none beyond the offices' secret by default."""
+    def make_keys(self, offices: int, processes: int = 1) -> dict[str, str]:
+        """Keys of a run of so many offices for its vault, by name; none beyond the offices' secret by default."""
         return {}
 
     @property

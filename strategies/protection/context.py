@@ -74,3 +74,8 @@ class Context:
         ]
         if differs:
             raise ProtectionError(f"the message is of {', '.join(differs)}")
+
+
+def round_of(config: ConfigRecord) -> object:
+    """The round that a message claims to be of, for errors."""
+    return config.get(f"{PREFIX}round", "unknown")

@@ -6,7 +6,7 @@ The harness reads it when a run is over. Server and offices have one each, so th
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-WAITED = ("encrypt_s", "add_s", "decrypt_s")  # what a round waits for
-PHASES = (*WAITED, "keygen_s")
+PROTECTING = ("encrypt_s", "add_s", "decrypt_s")
 
 
 class Meter:
@@ -56,26 +55,23 @@ class Meter:
         self.largest[name] = max(value, self.largest.get(name, value))
 
 
-def total(meters: Iterable[Meter], rounds: Container[int] | None = None) -> dict[str, Any]:
+def total(meters: Iterable[Meter], measured: Collection[int] | None = None) -> dict[str, Any]:
     """All meters of a run in one: seconds by phase, the critical path, counts and largest values.
 
+    Encrypting, adding and opening count in `measured` rounds alone (None is all): in the others it was not done.
     The critical path is what real offices would wait for beyond their training: in every round the slowest office's
     encryption, the server's additions and one decryption.
-
-    Args:
-        rounds: those whose protection was computed in earnest, None for all; in the others the seconds spent on
-            integers in clear are no cost of protection and are left out.
     """
     meters = list(meters)
-    found: dict[str, Any] = dict.fromkeys(PHASES, 0.0)
+    found: dict[str, Any] = dict.fromkeys((*PROTECTING, "keygen_s"), 0.0)
     slowest: dict[tuple[str, int], float] = defaultdict(float)
     for meter in meters:
         for (phase, round_, _), seconds in meter.seconds.items():
-            if phase in WAITED and rounds is not None and round_ not in rounds:
+            if phase in PROTECTING and measured is not None and round_ not in measured:
                 continue
             found[phase] = found.get(phase, 0.0) + seconds
             slowest[phase, round_] = max(slowest[phase, round_], seconds)
-    found["critical_s"] = sum(seconds for (phase, _), seconds in slowest.items() if phase in WAITED)
+    found["critical_s"] = sum(seconds for (phase, _), seconds in slowest.items() if phase in PROTECTING)
     for meter in meters:
         for name, count in meter.counts.items():
             found[name] = found.get(name, 0) + count

@@ -14,7 +14,8 @@ Its memory, which an engine keeps for it, is all it has between rounds:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ from strategies.maths.fixed_point import Floats
 from strategies.maths.masking import Slots
 from strategies.maths.streams import ProtectionError, check_tags, seal, tag, unseal
 from strategies.protection.base import AUTO, Office, Protected
-from strategies.protection.context import Context
+from strategies.protection.context import Context, round_of
 from strategies.protection.protocol import ClearHolder, Form, KeyHolder, Parts
 from strategies.protection.sums import ProtectedSum, flatten, parts_of, read_sums, record_of, unflatten
 from strategies.wire import arrays_of, config_of
@@ -115,22 +116,25 @@ class ProtectedOffice:
         phase = str(config["phase"])
         if phase == "join":
             return self._join(), memory
-        context = self._context(config)
-        if phase == "agree":
-            return self._agree(context, config, memory)
-        holder = self.desk.holder_of(context.round)
-        own, rest = _split(memory, "protocol-")
-        with self.meter.time("encrypt_s", context.round, self.office.index):
-            answer, own = holder.answer(phase, parts_of(message.content), context, own)
+        with self._refusing(round_of(config)):
+            context = self._context(config)
+            if phase == "agree":
+                return self._agree(context, config, memory)
+            holder = self.desk.holder_of(context.round)
+            own, rest = _split(memory, "protocol-")
+            with self.meter.time("encrypt_s", context.round, self.office.index):
+                answer, own = holder.answer(phase, parts_of(message.content), context, own)
         return self._reply(context, answer), {**rest, **_named("protocol-", own)}
 
     def open(self, message: Message, memory: Memory) -> Job:
         """Catch up with the sums, and start from the model."""
-        context = self._context(config_of(message.content))
-        memory = self._caught_up(message.content, memory)
-        self._check_round(memory, context.round - 1)
+        config = config_of(message.content)
+        with self._refusing(round_of(config)):
+            context = self._context(config)
+            memory = self._caught_up(message.content, memory)
+            self._check_round(memory, context.round - 1)
+            parts = parts_of(message.content)
         inner, _ = _split(memory, "inner-")
-        parts = parts_of(message.content)
         return ProtectedJob(memory["model"], context.round, inner, context=context, caught_up=memory, parts=parts)
 
     def close(self, update: Update, memory: Memory) -> tuple[RecordDict, Memory]:
@@ -142,8 +146,8 @@ class ProtectedOffice:
         if not np.isfinite(way).all():
             return self._reply(context, {}, abstains=True), memory
         share = float(memory["shares"][self.office.index])
-        self.meter.expect(context.round, self.office.index, share, way)
         way = way + memory["left"] if "left" in memory else way
+        self.meter.expect(context.round, self.office.index, share, way)
         rng = self.office.rng(context.round) if self.strategy.rounds_by == "stochastic" else None
         with self.meter.time("encrypt_s", context.round, self.office.index):
             values, left, clipped = self.desk.grid.encode(way, share, self._clip(memory), rng)
@@ -151,7 +155,8 @@ class ProtectedOffice:
             own, rest = _split(memory, "protocol-")
             own |= job.parts
             slots = Slots(values, mark, context.bits)
-            payload, note, own = self.desk.holder_of(context.round).protect(slots, context, own)
+            with self._refusing(context.round):
+                payload, note, own = self.desk.holder_of(context.round).protect(slots, context, own)
         self.meter.counts["clipped"] += clipped
         self.meter.counts["sent"] += values.size
         if self.strategy.rounds_by == "feedback":
@@ -160,9 +165,11 @@ class ProtectedOffice:
 
     def evaluate(self, message: Message, memory: Memory, score: Score) -> tuple[RecordDict, Memory]:
         """Open the round's sum, score the model, and seal it for offices that come back."""
-        context = self._context(config_of(message.content))
-        memory = self._caught_up(message.content, memory)
-        self._check_round(memory, context.round)
+        config = config_of(message.content)
+        with self._refusing(round_of(config)):
+            context = self._context(config)
+            memory = self._caught_up(message.content, memory)
+            self._check_round(memory, context.round)
         reply = self._reply(context, {"state": self._seal(memory)})
         reply["metrics"] = score(memory["model"])
         return reply, memory
@@ -180,10 +187,10 @@ class ProtectedOffice:
         """Take everybody's weight; who is asked for the first weights seals them."""
         weights = np.array(config["weights"], np.float64)
         own = self.strategy.weight(self.office.num_examples, self.office.num_batches)
-        if len(weights) != context.offices or weights[self.office.index] != own or not (weights > 0).all():
+        known = np.isfinite(weights) & (weights > 0)
+        if len(weights) != context.offices or weights[self.office.index] != own or not known.all():
             raise ProtectionError(
-                f"office {self.office.index} counts {own:g} of {context.offices} offices; the server's list is "
-                f"{weights.tolist()}"
+                f"it counts {own:g} and is one of {context.offices} offices; the server's list is {weights.tolist()}"
             )
         memory = {**memory, "shares": weights / weights.sum()}
         if not config.get("first"):
@@ -193,6 +200,14 @@ class ProtectedOffice:
         first = {**memory, "model": model, "round": np.array(0), "clip": np.array(clip)}
         return self._reply(context, {"state": self._seal(first)}), memory
 
+    @contextmanager
+    def _refusing(self, round_: object) -> Iterator[None]:
+        """Name round and office in what is refused, by us or by the mathematics."""
+        try:
+            yield
+        except ValueError as error:
+            raise ProtectionError(f"round {round_}, office {self.office.index}: {error}") from None
+
     def _context(self, config: ConfigRecord) -> Context:
         """The message's place, which must be this office's."""
         context = Context.read(config)
@@ -201,11 +216,8 @@ class ProtectedOffice:
 
     def _check_round(self, memory: Memory, wanted: int) -> None:
         if "round" not in memory or int(memory["round"]) != wanted:
-            has = f"of round {int(memory['round'])}" if "round" in memory else "not at all"
-            raise ProtectionError(
-                f"office {self.office.index} has the model {has} and needs that of round {wanted}: the sums between "
-                "did not come"
-            )
+            has = f"the model of round {int(memory['round'])}" if "round" in memory else "no model"
+            raise ProtectionError(f"it has {has} and needs that of round {wanted}: the sums between did not come")
 
     def _reply(self, context: Context, parts: Parts, abstains: bool = False) -> RecordDict:
         config = ConfigRecord({ABSTAINS: abstains})
@@ -277,17 +289,22 @@ class ProtectedOffice:
         return np.frombuffer(sealed, np.uint8)
 
     def _unseal(self, sealed: NDArray[np.uint8], config: ConfigRecord, memory: Memory) -> Memory:
-        round_ = int(str(config["state-round"]))
+        round_, counted = config.get("state-round"), config.get("counted")
+        if not isinstance(round_, int) or not isinstance(counted, int):
+            raise ProtectionError(
+                f"a sealed model came without its round ({round_!r}) or that of the last sum with this office "
+                f"({counted!r})"
+            )
         if "round" in memory and round_ < int(memory["round"]):
             raise ProtectionError(
-                f"office {self.office.index} has the model of round {int(memory['round'])} and is sent that of round "
-                f"{round_}; an older model is refused"
+                f"it has the model of round {int(memory['round'])} and is sent that of round {round_}; an older model "
+                "is refused"
             )
         state = unflatten(unseal(self.desk.vault.secret, sealed.tobytes(), *self._place(round_)))
         rest = {name: value for name, value in memory.items() if not name.startswith("step-")}
         if "sent-left" in rest:  # the sum that would tell was missed
             left, sent = rest.pop("sent-left"), int(rest.pop("sent-round"))
-            if config["counted"] == sent:
+            if counted == sent:
                 rest["left"] = left
         return {**rest, **state, "round": np.array(round_)}
 

@@ -11,20 +11,29 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from strategies.base import Memory
-from strategies.maths.masking import Slots, add, pack, unpack
+from strategies.maths.masking import Slots, add_packed, check_packed, pack, unpack
 from strategies.protection.context import Context
 from strategies.protection.sums import Bytes, ProtectedSum
 
 NO_NOTE = np.empty(0, np.uint8)
 
 Parts = Mapping[str, Any]  # arrays by name
-# Send a phase's query, with arrays, to offices and have the arrays that they answer with; those that are lost do not.
-Ask = Callable[[str, Mapping[int, Parts]], dict[int, Parts]]
+Check = Callable[[int, Parts], None]  # refuses an office's answer by a ProtectionError
+
+
+class Ask(Protocol):
+    """Send a phase's query, with arrays, to offices and have the arrays that they answer with.
+
+    Those that are lost do not answer; one whose answer `check` refuses is named, counted, and left out likewise. In a
+    round in clear answers are empty, and nothing is checked.
+    """
+
+    def __call__(self, phase: str, parts: Mapping[int, Parts], check: Check | None = None) -> dict[int, Parts]: ...
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,10 @@ class KeyHolder(ABC):
         """An office's answer to a query of the protocol's own."""
         raise ValueError(f"this protocol has no phase {phase!r}")
 
+    def naive(self) -> dict[str, Any]:
+        """What the same would cost done naively, for the record; nothing where there is no such thing."""
+        return {}
+
     def cpu_seconds(self) -> float:
         """What its worker processes have used."""
         return 0.0
@@ -80,7 +93,13 @@ class KeyHolder(ABC):
 
 
 class Adder(ABC):
-    """The server's side."""
+    """The server's side.
+
+    Class attributes:
+        note_bytes: that come beside each payload, for whoever opens the sum.
+    """
+
+    note_bytes: ClassVar[int] = 0
 
     def __init__(self, form: Form) -> None:
         self.form = form
@@ -98,12 +117,13 @@ class Adder(ABC):
         """
 
     @abstractmethod
-    def add(self, total: Bytes | None, payload: Bytes) -> Bytes:
-        """The next sum; `total` is None before the first. Neither is changed."""
+    def add(self, total: Any, payload: Bytes) -> Any:
+        """The next sum, in a form of the protocol's own; `total` is None before the first. Neither is changed."""
 
-    def finish(self, round_: int, ask: Ask, total: Bytes, offices: Collection[int], clear: bool) -> Bytes:
+    def finish(self, round_: int, ask: Ask, total: Any, offices: Collection[int], clear: bool) -> Bytes:
         """Phases after the last message; the sum as the offices are sent it."""
-        return total
+        sent: Bytes = total
+        return sent
 
 
 class ClearHolder(KeyHolder):
@@ -123,10 +143,7 @@ class ClearAdder(Adder):
     """Adds integers mod 2^bits, which masked ones are too."""
 
     def check(self, payload: Bytes, note: Bytes) -> None:
-        unpack(payload, self.form.count, self.form.bits)
+        check_packed(payload, self.form.count, self.form.bits)
 
     def add(self, total: Bytes | None, payload: Bytes) -> Bytes:
-        if total is None:
-            return payload
-        count, bits = self.form.count, self.form.bits
-        return pack(add(unpack(total, count, bits), unpack(payload, count, bits)))
+        return payload if total is None else add_packed(total, payload, self.form.count, self.form.bits)

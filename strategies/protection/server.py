@@ -20,7 +20,7 @@ from strategies.maths.streams import ProtectionError
 from strategies.protection.base import Protected
 from strategies.protection.context import Context
 from strategies.protection.meter import Meter
-from strategies.protection.protocol import Adder, ClearAdder, Form, Parts
+from strategies.protection.protocol import Adder, Check, ClearAdder, Form, Parts
 from strategies.protection.sums import Bytes, ProtectedSum, parts_of, record_of
 from strategies.wire import arrays_of, config_of, metrics_of
 
@@ -66,7 +66,10 @@ class ProtectedServer(FlowerFedAvg):
         first = min(joined)
         self.place = Context.read(configs[first])
         for office, found in configs.items():
-            Context.read(found).check(self._context(0, office))
+            try:
+                Context.read(found).check(self._context(0, office))
+            except ProtectionError as error:
+                raise ProtectionError(f"office {office} does not fit office {first}: {error}") from None
             if found["count"] != configs[first]["count"]:
                 raise ProtectionError(
                     f"office {office} has {found['count']!r} weights, office {first} {configs[first]['count']!r}"
@@ -115,7 +118,7 @@ class ProtectedServer(FlowerFedAvg):
     def _asking(self, grid: Grid, round_: int) -> Any:
         """How a protocol sends its queries; their waiting is not the server's adding."""
 
-        def ask(phase: str, parts: Mapping[int, Parts]) -> dict[int, Parts]:
+        def ask(phase: str, parts: Mapping[int, Parts], check: Check | None = None) -> dict[int, Parts]:
             asked = {}
             for office, own in parts.items():
                 config = ConfigRecord({"phase": phase})
@@ -128,14 +131,27 @@ class ProtectedServer(FlowerFedAvg):
             good: dict[int, Parts] = {}
             for office, content in answers.items():
                 try:
-                    Context.read(config_of(content)).check(self._context(round_, office))
-                    good[office] = parts_of(content)
-                except ProtectionError as error:
+                    found = self._read(content, round_, office)
+                    if check and not self._is_clear(round_):
+                        check(office, found)
+                    good[office] = found
+                except ValueError as error:
                     self._reject(office, round_, error)
             self.here = set(good)
             return good
 
         return ask
+
+    def _read(self, content: RecordDict, round_: int, office: int) -> dict[str, Bytes]:
+        """The arrays of an office's message.
+
+        Raises:
+            ProtectionError: it is of another place, or has no arrays that can be read.
+        """
+        if not content.config_records or not content.array_records:
+            raise ProtectionError(f"its message holds {sorted(content) or 'nothing'}; expected config and arrays")
+        Context.read(config_of(content)).check(self._context(round_, office))
+        return parts_of(content)
 
     def _reject(self, office: int, round_: int, reason: object) -> None:
         self.grid.reject(self.nodes[office], f"round {round_}, office {office}: {reason}")
@@ -164,7 +180,7 @@ class ProtectedServer(FlowerFedAvg):
             RuntimeError: too few offices are left for a sum that tells nobody's update.
         """
         adder, offices = self._adder_of(server_round), {node: office for office, node in self.nodes.items()}
-        total: Bytes | None = None
+        total: Any = None
         notes: dict[int, Bytes] = {}
         newest = self.last.round if self.last else 0
         for message in replies:
@@ -172,18 +188,22 @@ class ProtectedServer(FlowerFedAvg):
             self.held[office] = newest
             with self.meter.time("add_s", server_round):
                 try:
-                    Context.read(config_of(message.content)).check(self._context(server_round, office))
-                    parts = parts_of(message.content)
+                    parts = self._read(message.content, server_round, office)
                     if not {"payload", "note"} <= set(parts):
                         raise ProtectionError(
                             f"its message holds {sorted(parts) or 'nothing'}; expected payload and note"
                         )
-                    adder.check(parts["payload"], parts["note"])
-                except ProtectionError as error:
+                    payload, note = parts["payload"], parts["note"]
+                    if note.dtype != np.uint8 or note.shape != (adder.note_bytes,):
+                        raise ProtectionError(
+                            f"a note has {adder.note_bytes} bytes; found an array {note.shape} of {note.dtype}"
+                        )
+                    adder.check(payload, note)
+                    total = adder.add(total, payload)
+                except ValueError as error:  # the protocol's own errors, and what NumPy says of a malformed array
                     self._reject(office, server_round, error)
                     continue
-                total = adder.add(total, parts["payload"])
-            notes[office] = parts["note"]
+            notes[office] = note
         found = sorted(notes)
         self.here = set(found)
         if total is None or len(found) < self.strategy.min_offices:
@@ -212,14 +232,19 @@ class ProtectedServer(FlowerFedAvg):
         """Keep the sealed model; the figures go to whoever watches.
 
         Raises:
-            RuntimeError: the office did not answer.
+            RuntimeError: the office did not answer, or with something else.
         """
         for message in replies:
-            office = self.evaluates
-            Context.read(config_of(message.content)).check(self._context(server_round, office))
-            self.state = (server_round, arrays_of(message.content)["state"].numpy())
+            office, content = self.evaluates, message.content
+            try:
+                self._read(content, server_round, office)
+                if "state" not in arrays_of(content) or not content.metric_records:
+                    raise ProtectionError(f"its message holds {sorted(content)}; expected figures and a sealed model")
+            except ProtectionError as error:
+                raise RuntimeError(f"round {server_round}, office {office}: {error}") from None
+            self.state = (server_round, arrays_of(content)["state"].numpy())
             self.held[office] = server_round
-            return metrics_of(message.content)
+            return metrics_of(content)
         raise RuntimeError(f"round {server_round}: the office that was to evaluate did not answer")
 
 

@@ -61,16 +61,26 @@ def record_of(parts: Mapping[str, NDArray[Any]]) -> ArrayRecord:
 
 
 def parts_of(content: RecordDict) -> dict[str, Bytes]:
-    """The arrays of a message that are the protocol's own: neither a sum nor a sealed model."""
-    record = arrays_of(content)
-    return {name: array.numpy() for name, array in record.items() if not name.startswith(("sum-", "state"))}
+    """The arrays of a message that are the protocol's own: neither a sum nor a sealed model.
+
+    Raises:
+        ProtectionError: one cannot be read.
+    """
+    parts = {}
+    for name, array in arrays_of(content).items():
+        if not name.startswith(("sum-", "state")):
+            try:
+                parts[name] = array.numpy()
+            except (ValueError, TypeError, EOFError) as error:
+                raise ProtectionError(f"its array {name} cannot be read: {error}") from None
+    return parts
 
 
 def read_sums(record: ArrayRecord) -> list[ProtectedSum]:
     """The sums of a record, by round.
 
     Raises:
-        ProtectionError: a sum without contributors.
+        ProtectionError: a sum without contributors, or without the note of one.
     """
     sums = []
     for name in record:
@@ -79,15 +89,14 @@ def read_sums(record: ArrayRecord) -> list[ProtectedSum]:
             continue
         if f"{name}-offices" not in record or f"{name}-notes" not in record:
             raise ProtectionError(f"the sum of round {number} came without its contributors; it cannot be opened")
-        sums.append(
-            ProtectedSum(
-                int(number),
-                tuple(int(office) for office in record[f"{name}-offices"].numpy()),
-                record[name].numpy(),
-                record[f"{name}-notes"].numpy(),
-                f"{name}-clear" in record,
+        offices, notes = (record[f"{name}-{part}"].numpy() for part in ("offices", "notes"))
+        if offices.ndim != 1 or notes.ndim != 2 or len(notes) != len(offices):
+            raise ProtectionError(
+                f"the sum of round {number} came with contributors {offices.shape} and notes {notes.shape}; expected a "
+                "row of notes for each"
             )
-        )
+        clear = f"{name}-clear" in record
+        sums.append(ProtectedSum(int(number), tuple(map(int, offices)), record[name].numpy(), notes, clear))
     return sorted(sums, key=lambda one: one.round)
 
 

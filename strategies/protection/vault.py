@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from strategies.maths.streams import ProtectionError, derive, random_key
+from strategies.maths.streams import KEY_BYTES, ProtectionError, derive, random_key
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,10 @@ class Vault:
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             raise ProtectionError(f"{path} can be read by others; keys want mode 0600: chmod 600, and make new keys")
         return cls.parse(path.read_text())
+
+
+# Where nothing is computed in earnest there is no secret either. All processes and parts of a run have this one.
+IN_CLEAR = Vault("in clear", bytes(KEY_BYTES))
 
 
 def make_vault(keys: Mapping[str, str], test_only: bool = False) -> Vault:

@@ -10,7 +10,7 @@ import numpy as np
 from flwr.app import Message, RecordDict
 
 from strategies import Federation, Job, Memory, Update
-from strategies.fedavg import FedAvg
+from strategies.fedavg import WEIGHTED_BY, FedAvg, SteppingServer, everyone
 
 
 @dataclass(frozen=True)
@@ -74,3 +74,17 @@ class Forgetful(FedAvg):
         server = super().server(grid, federation)
         server.aggregate_train = lambda server_round, replies: (None, None)  # type: ignore[method-assign]
         return server
+
+
+@dataclass(frozen=True)
+class Bending(FedAvg):
+    """A server step that is not linear and remembers: each weight's step over the root of its mean square so far."""
+
+    notation = "bending"
+
+    def server(self, grid: Any, federation: Federation) -> Any:
+        return SteppingServer(self, weighted_by_key=WEIGHTED_BY[self.weighting], **everyone(federation))
+
+    def server_step(self, x: Any, d: Any, state: Memory) -> tuple[Any, Memory]:
+        v = 0.5 * state.get("v", np.zeros_like(d)) + 0.5 * d * d
+        return x + 0.1 * d / (np.sqrt(v) + 1e-3), {"v": v}

@@ -146,8 +146,10 @@ def folds_of(fold: int) -> list[object]:
 
 def test_tuned_cells_of_the_runs_have_a_section(tmp_path: Path) -> None:
     runs, pairs, origins = both()
-    for one in (winner(), winner("fedprox"), winner(partition="shards(classes=2)")):
+    other = winner(key={**winner().key, "model": "cnn1d"})
+    for one in (winner(), winner("fedprox"), winner(partition="shards(classes=2)"), other):
         write(tmp_path / "tuned", one)
+    write(tmp_path / "tuned" / "seed-1", winner())
     done = report(
         filled(tmp_path / "r", list(runs)), tmp_path / "out", tuned=tmp_path / "tuned", pairs=pairs, origins=origins
     )
@@ -156,7 +158,8 @@ def test_tuned_cells_of_the_runs_have_a_section(tmp_path: Path) -> None:
     names = {path.name for path in done.written}
     assert {"tuned.csv", "importance.csv", "budget.csv", "budget.pdf", "uci-har-gains.csv"} <= names
     table = (tmp_path / "out" / "tables" / "tuned.csv").read_text()
-    assert table.count("\n") == 3, "the winner of another partition is not of this report"
+    assert table.count("\n") == 3, "the winners of another partition and of another model are not of this report"
+    assert "95.00, 95.00" in (tmp_path / "out" / "tables" / "budget.md").read_text(), "a study by another seed is"
     assert "uci-har-tuned-scores.png" in names
     assert "uci-har-default-scores.png" in names
 

@@ -19,7 +19,7 @@ from results.study import Study, studies
 from results.style import looks, style
 from results.tables import main_table, score_table
 from results.tuned import Cost, Finalist, Trial, Winner
-from results.tuning_tables import gains_table, importance_table, tuned_table
+from results.tuning_tables import gains_table, importance_table, one_epoch_table, tuned_table
 from tests.results.builder import record
 
 
@@ -99,6 +99,43 @@ def test_the_budget_table_and_figure_are_of_the_formula() -> None:
     assert colours == {one.colour for one in looks(["fedavg", "fedprox(mu=0.01)"]).values()}  # as in other figures
     assert budget([], {}) == []
     assert budget_table([]) is None
+
+
+def test_further_studies_of_a_cell_have_a_thin_line_each() -> None:
+    """Two more seeds of FedAvg's study; one of another length, and another cell's, are not among them."""
+    one = winner()
+    lower = tuple(msgspec.structs.replace(trial, value=trial.value - 0.1) for trial in one.trials)
+    others = [winner(trials=lower), winner(trials=lower[:6]), winner("fedprox", "shards(classes=2)")]
+    others.append(winner(study={**one.study, "rounds": 99}))
+    table = budget_table([one, winner("fedprox")], others)
+    assert table is not None
+    assert list(table.shown["Whole study [%]"]) == ["95.00, 85.00, 82.00", "95.00"]
+    with style():
+        (figure,) = budget([one, winner("fedprox")], looks(["fedavg", "fedprox"]), others)
+    lines = figure.axes[0].lines
+    assert [line.get_linewidth() == 0.5 for line in lines] == [False, True, True, True, False, True]
+    np.testing.assert_allclose(np.asarray(lines[2].get_ydata()), 100 * best_so_far(others[0])[1])
+    assert "best so far of one to three studies" in figure.legends[0].get_title().get_text()
+
+
+def test_the_best_at_one_epoch_stands_beside_a_winner_of_more_work() -> None:
+    def epochs(*counts: int) -> tuple[Trial, ...]:
+        pairs = zip(winner().trials, counts, strict=True)
+        return tuple(
+            msgspec.structs.replace(trial, params={**trial.params, "local_epochs": count}) for trial, count in pairs
+        )
+
+    # The winner is trial 3, of five epochs. Of one epoch trial 6 looks best and was pruned; then 4, 0 and 5 (0.85).
+    five = winner(trials=epochs(1, 5, 2, 5, 1, 1, 1, 2))
+    table = one_epoch_table([five, winner("fedprox", trials=epochs(*[2] * 8))])
+    assert table is not None
+    [row] = table.shown.to_dict("records")
+    assert row["Strategy"] == "fedavg"
+    assert row["Best values at one epoch"] == "client_lr 0.06, local_epochs 1"
+    assert (row["In the study [%]"], row["Trials at one epoch"]) == ("85.00", "3")
+    assert (row["Winner's epochs"], row["Winner in the study [%]"]) == ("5", "92.00")
+    assert one_epoch_table([winner(trials=epochs(*[1] * 8))]) is None, "nothing to set beside"
+    assert one_epoch_table([winner()]) is None
 
 
 def test_a_tuned_cell_prints_both_values_the_default_and_the_cost() -> None:
@@ -196,6 +233,20 @@ def test_gains_are_paired_and_losers_come_first(named: bool) -> None:
     assert found.loc["fedavg", "p_step_down"] == pytest.approx(step_down(d).p[0])
     assert found.loc["fedavg", "p_holm"] == pytest.approx(step_down(d).holm[0])
     assert "Family of the corrected p: the three cells of this table" in " ".join(table.caption)
+
+
+def test_a_cell_whose_tuned_runs_all_diverged_is_named() -> None:
+    runs, pairs, origins = both()
+    for seed in range(10):
+        first = run(80, 0.05, seed, "fednova")
+        lost = record(strategy="fednova", seed=seed, status="diverged", options=(("client_lr", 0.5),))
+        runs += [first, lost]
+        pairs.append((first.run_id, lost.run_id))
+        origins |= {first.run_id: "default", lost.run_id: "tuned"}
+    table = gains_table(the_study(runs, origins), pairs)
+    assert table is not None
+    assert "No pair finished of: iid, fednova." in table.caption
+    assert "fednova" not in set(table.shown["Strategy"])
 
 
 def test_gains_need_both_runs_on_the_same_rows() -> None:
