@@ -92,6 +92,24 @@ def data_notes(study: Study) -> str:
     return f"Data: {'; '.join((study.title, *study.notes))}."
 
 
+def twins(study: Study) -> str:
+    """Protected runs whose sums were mostly in clear; empty where there are none."""
+    runs = study.frames.protection
+    runs = runs[runs["run"].isin(study.primary.index) & (runs["measured_rounds"] < runs["all_rounds"])]
+    if runs.empty:
+        return ""
+    return (
+        f"{plural(len(runs), 'protected run').capitalize()} ran as the plain twin, whose bits are the same by test, "
+        "but for rounds whose cost was measured."
+    )
+
+
+def machines(runs: pd.DataFrame) -> str:
+    """What runs were made on."""
+    pairs = set(zip(runs["machine"], runs["cpu_path"], strict=True))
+    return f"Machine: {'; '.join(sorted(f'{machine}, {path}' for machine, path in pairs)) or 'none'}."
+
+
 def provenance(study: Study, stale: int = 0) -> str:
     """Commits of the runs, and how many were made by other code.
 

@@ -25,6 +25,7 @@ from results.comparisons import best_table, differences_table, ranks_table
 from results.frame import Frames, frames
 from results.pairs import detectable
 from results.persons import FOLDED, folded, persons, persons_table
+from results.protection import learns_table, protection, protection_table
 from results.render import Table, to_csv, to_latex, to_markdown, to_text
 from results.sensitivity import RATE, sensitivity, sensitivity_table, swept
 from results.store import Store
@@ -46,6 +47,8 @@ TABLES: tuple[Callable[[Study, int], Table | None], ...] = (
     sensitivity_table,
     tables.unevenness_table,
     tables.costs_table,
+    protection_table,
+    learns_table,
 )
 FIGURES: dict[str, tuple[str, Draw]] = {
     "counts": ("training rows by office and class", lambda study, look, label: figures.class_counts(study, label)),
@@ -55,6 +58,8 @@ FIGURES: dict[str, tuple[str, Draw]] = {
 }
 SWEPT: dict[str, tuple[str, Draw]] = {"sensitivity": ("score by learning rate", sensitivity)}
 FOLDS: dict[str, tuple[str, Draw]] = {"persons": ("accuracy by person", persons)}
+PROTECTED: dict[str, tuple[str, Draw]] = {"protection": ("cost of protection", protection)}
+MEASURED = "Measured: seconds differ by machine and by day"
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,7 @@ def report(
         parts += [f"## {study.title}", to_markdown(table, "###").rstrip()]
         tables_ = [table, *(one(study, stale) for one in TABLES), gains_table(study, pairs, stale)]
         parts += ["### Tables", "\n".join(_written(folder, [*tables_, tables.problems_table(study)]))]
-        parts += ["### Figures", *_figures(folder, study, look)]
+        parts += ["### Figures", *_figures(folder, study, look), *_costs(folder, study, look)]
     winners = _winners(found, tuned)
     if winners:
         others = [] if tuned is None else repeats(tuned)
@@ -168,12 +173,25 @@ def _figures(folder: _Folder, study: Study, look: dict[str, Look]) -> Iterator[s
         yield f"Drawn for the first {PARTS} of {len(parts)} settings; narrow the report with `--only` for the others."
 
 
+def _costs(folder: _Folder, study: Study, look: dict[str, Look]) -> Iterator[str]:
+    """Draw what protection costs, in every part of a study."""
+    with style():
+        for label, part in study.split()[:PARTS]:
+            yield from _drawn(folder, part, PROTECTED, look, label, MEASURED)
+
+
 def _drawn(
-    folder: _Folder, study: Study, chosen: dict[str, tuple[str, Draw]], look: dict[str, Look], label: str
+    folder: _Folder,
+    study: Study,
+    chosen: dict[str, tuple[str, Draw]],
+    look: dict[str, Look],
+    label: str,
+    standing: str = "",
 ) -> Iterator[str]:
     """Draw some figures of one part of a study."""
-    seeds = captions.seeds(cells(study)["runs"]).partition(".")[0]
-    standing = f"{seeds}. {detectable(study)} (paired, to {BASELINE})"
+    if not standing:
+        seeds = captions.seeds(cells(study)["runs"]).partition(".")[0]
+        standing = f"{seeds}. {detectable(study)} (paired, to {BASELINE})"
     for name, (what, draw) in chosen.items():
         shown = ", ".join(filter(None, (f"{study.title}: {what}", label)))
         yield from _saved(folder, f"{study.slug}-{name}", shown, standing, draw(study, look, label))
