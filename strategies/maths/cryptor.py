@@ -233,7 +233,7 @@ def _answers(workers: Sequence[_Worker]) -> list[list[mpz]]:
 
 @dataclass(frozen=True)
 class NaiveCost:
-    """One number a ciphertext by phe alone, extrapolated from a sample to `count` numbers, in seconds."""
+    """One number a ciphertext by phe alone, in CPU seconds, extrapolated from a sample to `count` numbers."""
 
     count: int
     sample: int
@@ -243,14 +243,14 @@ class NaiveCost:
 
 
 def naive_cost(key: PrivateKey, count: int, sample: int = 20) -> NaiveCost:
-    """Seconds that phe takes to encrypt, and to decrypt, `count` numbers one by one, by `sample` of them."""
+    """CPU seconds that phe takes to encrypt, and to decrypt, `count` numbers one by one, by `sample` of them."""
     public, private = key.phe()
     weights = [secrets.SystemRandom().gauss(0.0, 0.1) for _ in range(sample)]
-    start = time.perf_counter()
+    start = time.process_time()
     ciphertexts = [public.encrypt(weight) for weight in weights]
-    middle = time.perf_counter()
+    middle = time.process_time()
     opened = [private.decrypt(ciphertext) for ciphertext in ciphertexts]
-    end = time.perf_counter()
+    end = time.process_time()
     if opened != weights:
         raise PaillierError("phe did not give back what it had encrypted: this key is broken")
     scale = count / sample

@@ -326,13 +326,14 @@ def test_processes_share_the_search_for_primes() -> None:
 
 @pytest.mark.parametrize("multiplier", [2, 2 * 31])
 def test_the_sieve_keeps_exactly_what_has_no_small_factor(monkeypatch: pytest.MonkeyPatch, multiplier: int) -> None:
-    monkeypatch.setattr(primes, "_SIEVE", 500)
+    monkeypatch.setattr(primes, "_SIEVE", 700)
+    monkeypatch.setattr(primes, "_WINDOW", 500)
     monkeypatch.setattr(primes.secrets, "randbelow", lambda width: width // 2)
     low, high = 10**9, 10**9 + 10**6
     start = (low + (high - low - 2 * 500) // 2) | 1
-    small = primes._odd_primes(500).tolist()
+    small = primes._odd_primes(700).tolist()
     assert small[:4] == [3, 5, 7, 11]
-    assert len(small) == 94
+    assert len(small) == 124
     kept = [x for x in range(start, start + 1000, 2) if all(x % q and (multiplier * x + 1) % q for q in small)]
     assert sorted(primes._candidates(mpz(low), mpz(high), mpz(multiplier))) == kept
 
