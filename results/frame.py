@@ -48,6 +48,8 @@ _PROTECTION = {
     "error": float,
     "error_bound": float,
     "naive_encrypt_s": float,
+    "naive_decrypt_s": float,
+    "naive_sample": float,
 }
 
 

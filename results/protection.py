@@ -38,6 +38,7 @@ PARTIES = {
 PLAIN = dict(zip(PARTIES, ("updates, sums, model", "model, sums", "all updates", "all updates"), strict=True))
 _PHASES = ["encrypt_s", "add_s", "decrypt_s", "critical_s"]
 _COSTS = [*_PHASES, "keygen_s", "crypto_processes", "encrypted_share"]
+_NAIVE = ["naive_encrypt_s", "naive_decrypt_s", "naive_sample"]
 _BYTES = ["bytes_up", "up_over_plain", "bytes_down", "down_over_plain"]
 
 
@@ -101,7 +102,7 @@ def protection_table(study: Study, stale: int = 0) -> Table | None:
         return None
     by = ["strategy", *study.settings]
     groups = runs.groupby(by, observed=True, sort=True)
-    medians = groups[[*_COSTS, "update_s", "naive_encrypt_s", "plain_train_s", "round_over_plain", *_BYTES]].median()
+    medians = groups[[*_COSTS, "update_s", *_NAIVE, "plain_train_s", "round_over_plain", *_BYTES]].median()
     worst = groups[["clipped_share", "error", "error_bound"]].max()
     said = groups[["bits", "rounding", "assumption"]].first()
     found = pd.concat([medians, worst, said], axis=1)
@@ -137,8 +138,7 @@ def protection_table(study: Study, stale: int = 0) -> Table | None:
             "Rounding": found["rounding"],
         }
     )
-    naive = bool(found["naive_encrypt_s"].notna().any())
-    if naive:
+    if found["naive_encrypt_s"].notna().any():
         shown["Naive [s], extrapolated"] = text.numbers(found["naive_encrypt_s"], 0)
         shown["Naive over ours"] = text.numbers(found["naive_over_ours"], 0)
     shown["Assumes"] = found["assumption"]
@@ -157,8 +157,7 @@ def protection_table(study: Study, stale: int = 0) -> Table | None:
         "that were not clipped."
         + f" (!): over {100 * CLIPPED_MUCH:g} % of the values were clipped."
         * bool(much.any()),
-        "Naive: one update, a number a ciphertext by phe with gmpy2, extrapolated from a sample, and over ours."
-        * naive,
+        _naive(found["naive_sample"]),
         "Seconds are measured: they differ by machine and by day.",
         captions.machines(study.frames.runs.loc[runs.loc[runs["measured"], "run"]]),
         captions.provenance(study, stale),
@@ -168,6 +167,15 @@ def protection_table(study: Study, stale: int = 0) -> Table | None:
 
 def _of(some: pd.Series[float], whole: pd.Series[float]) -> list[str]:
     return [f"{int(part)} of {int(all_)}" for part, all_ in zip(some, whole, strict=True)]
+
+
+def _naive(samples: pd.Series[float]) -> str:
+    if samples.isna().all():
+        return ""
+    return (
+        f"Naive: one update, a number a ciphertext by phe with gmpy2, extrapolated from {samples.median():.0f} numbers, "
+        "and over encrypting one update here."
+    )
 
 
 def base(runs: pd.DataFrame) -> str:

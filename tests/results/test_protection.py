@@ -67,7 +67,7 @@ def test_it_comes_through_the_store_whole(store: Store) -> None:
     assert row["all_rounds"] == made.protection["rounds"]
     known = set(row) & set(made.protection)
     assert {name: row[name] for name in known} == {name: made.protection[name] for name in known}
-    assert set(row) - known == {"run", "all_rounds", "naive_encrypt_s"}
+    assert set(row) - known == {"run", "all_rounds", "naive_encrypt_s", "naive_decrypt_s", "naive_sample"}
 
 
 def test_a_key_that_a_record_does_not_know_is_missing() -> None:
@@ -171,9 +171,13 @@ def test_much_clipping_is_marked() -> None:
 
 
 def test_the_naive_cost_is_extrapolated_and_says_so() -> None:
-    row = costs(record(), record(strategy="paillier", protection=(("naive_encrypt_s", 2490.0),)))
+    naive = (("naive_encrypt_s", 2490.0), ("naive_decrypt_s", 700.0), ("naive_sample", 20))
+    runs = record(), record(strategy="paillier", protection=naive)
+    row = costs(*runs)
     assert row["Naive [s], extrapolated"] == "2490"
     assert row["Naive over ours"] == "4330"  # an office encrypts in a quarter of 2.3 s
+    said = " ".join(protection_table(only_study(runs)).caption)  # type: ignore[union-attr]
+    assert "by phe with gmpy2, extrapolated from 20 numbers" in said
     assert not any("Naive" in name for name in costs(record(), record(strategy="paillier")))
 
 
