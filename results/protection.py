@@ -173,8 +173,8 @@ def _naive(samples: pd.Series[float]) -> str:
     if samples.isna().all():
         return ""
     return (
-        f"Naive: one update, a number a ciphertext by phe with gmpy2, extrapolated from {samples.median():.0f} numbers, "
-        "and over encrypting one update here."
+        "Naive: one update, a number a ciphertext by phe with gmpy2, extrapolated from "
+        f"{samples.median():.0f} numbers, and over encrypting one update here."
     )
 
 

@@ -160,8 +160,9 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
             learns what, by party), bits, rounding, clip, min_offices, rounds; measured_rounds, how many of them were
             computed in earnest, and measured_bytes_up and _down of all offices in those; clipped_share of the values;
             error, the largest of an entry of a mean, and error_bound; naive_encrypt_s and naive_decrypt_s, seconds of
-            one update a number at a time, extrapolated from naive_sample numbers. encrypt_s, add_s, decrypt_s and critical_s under `cost` are those of the measured
-            rounds; in the others of a simulation the same integers travelled in clear.
+            one update a number at a time, extrapolated from naive_sample numbers. encrypt_s, add_s, decrypt_s and
+            critical_s under `cost` are those of the measured rounds; in the others of a simulation the same integers
+            travelled in clear.
     """
 
     schema: int = SCHEMA
