@@ -115,6 +115,7 @@ def protection_table(study: Study, stale: int = 0) -> Table | None:
     found = found.reset_index()
     names = found[by].astype(str)
     much = found["clipped_share"] > CLIPPED_MUCH
+    beyond = (found["error"] > found["error_bound"]) & (found["clipped_share"] > 0)
     shown = names.assign(
         **{
             "Runs measured": _of(found["runs_measured"], found["runs"]),
@@ -132,7 +133,7 @@ def protection_table(study: Study, stale: int = 0) -> Table | None:
             "Down over plain": text.numbers(found["down_over_plain"], 2),
             "Encrypted [%]": text.numbers(100 * found["encrypted_share"], 0),
             "Clipped [%]": text.numbers(100 * found["clipped_share"], 3) + much.map({True: " (!)", False: ""}),
-            "Error": text.significant(found["error"]),
+            "Error": text.significant(found["error"]) + beyond.map({True: " (c)", False: ""}),
             "Error bound": text.significant(found["error_bound"]),
             "Bits": text.numbers(found["bits"], 0),
             "Rounding": found["rounding"],
@@ -153,10 +154,9 @@ def protection_table(study: Study, stale: int = 0) -> Table | None:
         base(runs),
         "In rounds that were not measured the same integers travelled in clear, as in the plain twin; tests hold every "
         "protocol to have its bits.",
-        "Error: the largest of any round, of an entry of the mean update, beside its bound, which holds for entries "
-        "that were not clipped."
-        + f" (!): over {100 * CLIPPED_MUCH:g} % of the values were clipped."
-        * bool(much.any()),
+        "Error: the largest of any round, of an entry of the mean update, beside the bound of entries that nobody clips."
+        + " (c): of one that was clipped." * bool(beyond.any())
+        + f" (!): over {100 * CLIPPED_MUCH:g} % of the values were clipped." * bool(much.any()),
         _naive(found["naive_sample"]),
         "Seconds are measured: they differ by machine and by day.",
         captions.machines(study.frames.runs.loc[runs.loc[runs["measured"], "run"]]),
@@ -191,7 +191,8 @@ def base(runs: pd.DataFrame) -> str:
     trains = low if low == high else f"{low} to {high}"
     return (
         f"Plain: FedAvg with the same partition and settings, whose offices train {trains} s a round; a round over "
-        "plain: that training and protection, over that training; bytes: of an office and round."
+        "plain: that training and protection, over that training; bytes: of an office and round, up with its share of "
+        "the sealed model that is kept for whoever comes back."
     )
 
 

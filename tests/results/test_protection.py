@@ -170,6 +170,14 @@ def test_much_clipping_is_marked() -> None:
         assert ("(!): over 0.1 % of the values were clipped." in " ".join(table.caption)) == ("(!)" in shown)
 
 
+def test_an_error_beyond_its_bound_is_that_of_a_clipped_entry() -> None:
+    for share, error, shown in ((2e-5, 4e-6, "4e-06"), (2e-5, 0.044, "0.044 (c)"), (0.0, 5e-6, "5e-06")):
+        runs = [record(), record(strategy="secagg", protection=(("clipped_share", share), ("error", error)))]
+        assert costs(*runs)["Error"] == shown
+        caption = " ".join(protection_table(only_study(runs)).caption)  # type: ignore[union-attr]
+        assert ("(c): of one that was clipped." in caption) == ("(c)" in shown)
+
+
 def test_the_naive_cost_is_extrapolated_and_says_so() -> None:
     naive = (("naive_encrypt_s", 2490.0), ("naive_decrypt_s", 700.0), ("naive_sample", 20))
     runs = record(), record(strategy="paillier", protection=naive)
