@@ -21,7 +21,7 @@ from experiments.winners import Arms, arms
 from results import listing
 from results.record import Key, RunRecord, encode
 from results.store import Store
-from results.tuned import Winner
+from results.tuned import FIXED_EPOCHS, Winner
 
 
 def run(options: argparse.Namespace) -> int:
@@ -205,11 +205,13 @@ def tune(options: argparse.Namespace) -> int:
     grid = load_grid(options.grid, options.only, options.set)
     loaded = load_data(grid.specs(), options.data, may_fall_back=not grid.names_dataset, tuning=True)
     _say(loaded.message)
-    cells = cells_of(loaded.specs)
+    cells = cells_of(loaded.specs, ("local_epochs",) if options.fixed_epochs else ())
     for name, values in several(loaded.specs).items():
         _say(f"{name} is {', '.join(values)} in the grid; tuning starts from the first that a cell has")
     check(loaded, runs_to_check(cells, terms))
-    folder = options.results / "tuned" if terms.seed == 0 else options.results / "tuned" / f"seed-{terms.seed}"
+    folder = options.results / "tuned"
+    folder = folder / FIXED_EPOCHS if options.fixed_epochs else folder
+    folder = folder / f"seed-{terms.seed}" if terms.seed else folder
     started = perf_counter()
     with alone(folder):
         storage = storage_of(options.storage or f"journal:{folder / 'studies.journal'}")
