@@ -215,14 +215,15 @@ def tune(options: argparse.Namespace) -> int:
     started = perf_counter()
     with alone(folder):
         storage = storage_of(options.storage or f"journal:{folder / 'studies.journal'}")
-        _say(f"{len(cells)} cells, {terms.trials} trials each of {terms.rounds} rounds")
+        count = f"{len(cells)} cell{'s' * (len(cells) != 1)}"
+        _say(f"{count}, {terms.trials} trials each of {terms.rounds} rounds")
         try:
             for winner in tune_all(cells, loaded.data, folder, terms, storage, options.workers):
                 print(chosen(winner), flush=True)
         except TuningError as error:
             _say(f"error: {error}\nnothing finished is lost; the same command goes on")
             return 1
-    _say(f"{len(cells)} cells tuned in {(perf_counter() - started) / 60:.1f} minutes")
+    _say(f"{count} tuned in {(perf_counter() - started) / 60:.1f} minutes")
     return 0
 
 
