@@ -65,8 +65,11 @@ class Space:
     own: tuple[str, ...]
 
 
-def space_of(spec: RunSpec) -> Space:
+def space_of(spec: RunSpec, fixed: Sequence[str] = ()) -> Space:
     """The shared space and the strategy's own, with the spec's values as the default.
+
+    Args:
+        fixed: names that stay at their default.
 
     Raises:
         UserError: the spec sets what tuning chooses, in a way that tuning cannot; or the strategy asks for too much.
@@ -81,7 +84,7 @@ def space_of(spec: RunSpec) -> Space:
         **{name: getattr(spec.optimizer, name) for name in ("momentum", "weight_decay")},
         **{name: getattr(spec.strategy, name) for name in own},
     }
-    wanted = {**SHARED, **spec.strategy.search_space()}
+    wanted = {**SHARED, **spec.strategy.search_space(), **{name: [default[name]] for name in fixed}}
     return Space({name: _distribution(wanted[name], default[name]) for name in wanted}, default, own)
 
 

@@ -85,12 +85,12 @@ def key_of(spec: RunSpec) -> dict[str, Any]:
     return {name: options[name] for name in tuned.KEY} | {"strategy": search.untuned(spec.strategy)}
 
 
-def cells_of(specs: Iterable[RunSpec]) -> list[Cell]:
-    """The cells of a grid's (resolved) runs, each once."""
+def cells_of(specs: Iterable[RunSpec], fixed: Sequence[str] = ()) -> list[Cell]:
+    """The cells of a grid's (resolved) runs, each once; `fixed` parameters are not searched."""
     found: dict[str, Cell] = {}
     for spec in specs:
         key = key_of(spec)
-        found.setdefault(tuned.file_name(key), Cell(key, spec, search.space_of(spec)))
+        found.setdefault(tuned.file_name(key), Cell(key, spec, search.space_of(spec, fixed)))
     return list(found.values())
 
 

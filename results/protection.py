@@ -154,7 +154,7 @@ def protection_table(study: Study, stale: int = 0) -> Table | None:
         base(runs),
         "In rounds that were not measured the same integers travelled in clear, as in the plain twin; tests hold every "
         "protocol to have its bits.",
-        "Error: the largest of any round, of an entry of the mean update, beside the bound of entries that nobody clips."
+        "Error: the largest of any round, of an entry of the mean update, beside the bound where nobody clips."
         + " (c): of one that was clipped." * bool(beyond.any())
         + f" (!): over {100 * CLIPPED_MUCH:g} % of the values were clipped." * bool(much.any()),
         _naive(found["naive_sample"]),

@@ -1,7 +1,7 @@
 """Tables and figures of stored runs, and an index that names them.
 
     OUT/index.md   OUT/tables/<data set>-<table>.csv|md|tex   OUT/figures/<data set>[-<settings>]-<figure>.pdf|png
-    and, of tuned cells, OUT/tables/tuned|tuned-one-epoch|importance|budget.csv|md|tex   OUT/figures/budget.pdf|png
+    and, of tuned cells, OUT/tables/tuned|tuned-fixed-epochs|importance|budget.csv|md|tex   OUT/figures/budget.pdf|png
 
 The same records give the same bytes, but for the costs, which are measured. What another report left in OUT is
 overwritten where names agree and otherwise left alone; the index names what is current.
@@ -31,8 +31,8 @@ from results.sensitivity import RATE, sensitivity, sensitivity_table, swept
 from results.store import Store
 from results.study import BASELINE, Study, cells, ordered, plain, studies
 from results.style import Look, looks, save, style
-from results.tuned import KEY, Winner, everything, repeats
-from results.tuning_tables import Pair, gains_table, importance_table, one_epoch_table, tuned_table
+from results.tuned import FIXED_EPOCHS, KEY, Winner, everything, repeats
+from results.tuning_tables import Pair, gains_table, importance_table, tuned_table
 
 PARTS = 4  # settings of one data set that figures are drawn for
 
@@ -131,10 +131,8 @@ def report(
         tables_ = [table, *(one(study, stale) for one in TABLES), gains_table(study, pairs, stale)]
         parts += ["### Tables", "\n".join(_written(folder, [*tables_, tables.problems_table(study)]))]
         parts += ["### Figures", *_figures(folder, study, look), *_costs(folder, study, look)]
-    winners = _winners(found, tuned)
-    if winners:
-        others = [] if tuned is None else repeats(tuned)
-        parts += ["## Tuning", *_tuning(folder, winners, others, found, look)]
+    if tuned is not None and (winners := _winners(found, tuned)):
+        parts += ["## Tuning", *_tuning(folder, winners, tuned, found, look)]
     index = folder.text("index.md", "\n\n".join(parts) + "\n")
     return Report(index, tuple(folder.written), "\n".join(main))
 
@@ -206,22 +204,21 @@ def _saved(folder: _Folder, name: str, what: str, standing: str, made: Sequence[
         yield f"{text} ([PDF]({stem}.pdf)). {standing}.\n\n![{text}]({stem}.png)"
 
 
-def _winners(found: Frames, folder: Path | None) -> list[Winner]:
+def _winners(found: Frames, folder: Path) -> list[Winner]:
     """The winners of what the report is about: of all that makes a cell but the strategy."""
-    if folder is None:
-        return []
     options = [name for name in KEY if name != "strategy"]
     held = set(found.runs[options].map(plain).itertuples(index=False, name=None))
     return [one for one in everything(folder) if tuple(plain(one.key[name]) for name in options) in held]
 
 
 def _tuning(
-    folder: _Folder, winners: Sequence[Winner], others: Sequence[Winner], found: Frames, look: dict[str, Look]
+    folder: _Folder, winners: Sequence[Winner], tuned: Path, found: Frames, look: dict[str, Look]
 ) -> Iterator[str]:
     """What tuning found: tables and the figure of its budget."""
+    others, hashes = repeats(tuned), set(found.runs["data_hash"])
     made = [
-        tuned_table(winners, set(found.runs["data_hash"])),
-        one_epoch_table(winners),
+        tuned_table(winners, hashes),
+        tuned_table(_winners(found, tuned / FIXED_EPOCHS), hashes, fixed_epochs=True),
         importance_table(winners),
         budget_table(winners, others),
     ]

@@ -20,6 +20,7 @@ import yaml
 from results import ResultsError
 from results.study import slug
 
+FIXED_EPOCHS = "fixed-epochs"  # folder of winners whose local epochs were not tuned
 KEY = ("dataset", "form", "test_persons", "partition", "model", "clients", "fraction", "strategy")
 
 

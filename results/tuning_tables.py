@@ -22,7 +22,6 @@ from results.tuned import KEY, Winner
 
 Pair = tuple[str, str]  # run_id of a default run, run_id of the tuned run of the same seed
 _NAMED = ("partition", "strategy")  # of a winner's key: always columns
-EPOCHS = "local_epochs"
 
 
 def in_order(winners: Sequence[Winner]) -> list[Winner]:
@@ -39,11 +38,14 @@ def names_of(winners: Sequence[Winner]) -> list[dict[str, str]]:
     return [{name: plain(one.key[name]) for name in (*differing, *_NAMED)} for one in winners]
 
 
-def tuned_table(winners: Sequence[Winner], data_hashes: Collection[str] = ()) -> Table | None:
+def tuned_table(
+    winners: Sequence[Winner], data_hashes: Collection[str] = (), fixed_epochs: bool = False
+) -> Table | None:
     """A row a tuned cell: the values that won, what they scored, what the default scored, what a run of them takes.
 
     Args:
         data_hashes: of the data that the report's runs were made on; a winner of other data says so.
+        fixed_epochs: the local epochs of these winners were not tuned: a second table, of equal work in a round.
     """
     winners = in_order(winners)
     if not winners:
@@ -99,54 +101,8 @@ def tuned_table(winners: Sequence[Winner], data_hashes: Collection[str] = ()) ->
         *_halving(winners),
     )
     left = len(names_of(winners)[0]) + 1
-    return _table("tuned", "tuned hyper-parameters", caption, pd.DataFrame(raw), pd.DataFrame(shown), left)
-
-
-def one_epoch_table(winners: Sequence[Winner]) -> Table | None:
-    """The best trial of one local epoch in every study: what a cell gets where more work a round is not to be had.
-
-    None where no study has such a trial, or every winner trains for one epoch.
-    """
-    shown: list[dict[str, str]] = []
-    raw: list[dict[str, Any]] = []
-    winners = in_order(winners)
-    for one, names in zip(winners, names_of(winners), strict=True):
-        complete = [trial for trial in one.trials if trial.state == "complete" and trial.params.get(EPOCHS) == 1]
-        if not complete:
-            continue
-        best = max(complete, key=lambda trial: trial.value)
-        won = one.finalists[0]
-        epochs = next((plain(trial.params.get(EPOCHS)) for trial in one.trials if trial.number == won.number), "none")
-        shown.append(
-            names
-            | {
-                "Best values at one epoch": _values(best.params),
-                "In the study [%]": f"{100 * best.value:.2f}",
-                "Trials at one epoch": str(len(complete)),
-                "Winner's epochs": epochs,
-                "Winner in the study [%]": f"{100 * won.value:.2f}",
-            }
-        )
-        raw.append(
-            {name: plain(one.key[name]) for name in KEY}
-            | {
-                "one_epoch_values": _values(best.params),
-                "one_epoch_study_percent": 100 * best.value,
-                "one_epoch_trials": len(complete),
-                "winner_epochs": epochs,
-                "winner_study_percent": 100 * won.value,
-            }
-        )
-    if all(row["winner_epochs"] == "1" for row in raw):
-        return None
-    caption = (
-        "Of each study the best complete trial of one local epoch, beside the winner, which may train for up to five: "
-        "a round of it then takes as many times the gradient steps.",
-        "Values of the study alone, each a maximum and biased upward; those of one epoch are of fewer trials.",
-        _search(winners),
-    )
-    left = len(names_of(winners)[0]) + 1
-    return _table("tuned-one-epoch", "at one local epoch", caption, pd.DataFrame(raw), pd.DataFrame(shown), left)
+    name, title = ("tuned-fixed-epochs", ", local epochs fixed") if fixed_epochs else ("tuned", "")
+    return _table(name, f"tuned hyper-parameters{title}", caption, pd.DataFrame(raw), pd.DataFrame(shown), left)
 
 
 def importance_table(winners: Sequence[Winner]) -> Table | None:

@@ -38,7 +38,7 @@ def test_the_same_run_twice_is_one_run(tmp_path: Path) -> None:
         ("recipe", 20, True),
         ("persons", 6 * 2 * 4 * 3, True),
         ("sensitivity", 6 * 2 * 4 * 5, True),
-        ("protection", 2 * 12 * 10, True),
+        ("protection", 2 * 13 * 10, True),
     ],
 )
 def test_shipped_grids(name: str, runs: int, names_dataset: bool) -> None:

@@ -168,6 +168,19 @@ def test_a_strategy_may_narrow_what_is_shared(monkeypatch: pytest.MonkeyPatch) -
     assert untuned(one.strategy) == "fedprox"
 
 
+def test_what_is_fixed_stays_at_its_default() -> None:
+    """As many trials, and epochs that no winner can buy itself more steps with."""
+    space = space_of(spec(strategy="fedprox", local_epochs=2), ("local_epochs",))
+    assert list(space.distributions) == [*SHARED, "mu"]
+    told: list[FrozenTrial] = []
+    for batch in range(3):
+        for place, params in enumerate(propose(space, told[: BATCH * batch], 0, batch)):
+            told.append(trial_of(space, params, {15: 1 / (batch + place + 1)}, 15, batch, place))
+    assert {trial.params["local_epochs"] for trial in told} == {2}
+    assert len({trial.params["client_lr"] for trial in told}) == 3 * BATCH
+    assert importance(told, space.default)["local_epochs"] == 0
+
+
 def test_three_parameters_of_its_own_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FedProx, "search_space", lambda self: dict.fromkeys("abc", (0.1, 1.0)))
     with pytest.raises(UserError, match=r"fedprox wants 3 parameters tuned; at most 2"):

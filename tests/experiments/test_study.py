@@ -139,7 +139,9 @@ def test_other_defaults_and_other_terms_are_other_studies() -> None:
         return Study(cell, Terms(**terms), None).name
 
     assert name(spec) == name(spec, trials=120), "more trials go on with the same study"
-    assert len({name(spec), name(other), name(spec, rounds=8), name(spec, seed=1), name(spec, halving=False)}) == 5
+    [fixed] = cells_of([spec], ("local_epochs",))
+    names = {name(spec), name(other), name(spec, rounds=8), name(spec, seed=1), name(spec, halving=False)}
+    assert len(names | {Study(fixed, Terms(), None).name}) == 6
     assert tuned.file_name(key_of(spec)) == tuned.file_name(key_of(other)), "but they tune the same cell"
 
 

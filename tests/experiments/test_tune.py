@@ -25,7 +25,7 @@ from experiments.plan import load_data
 from experiments.provenance import ROOT
 from experiments.search import storage_of
 from experiments.spec import RunSpec
-from experiments.study import FOLDS, FRESH_SEED, SEED
+from experiments.study import FOLDS, FRESH_SEED, SEED, Cell
 from experiments.tune import alone
 from results import tuned
 from results.store import Store
@@ -278,6 +278,38 @@ def test_bad_input_is_told_before_anything_is_trained(
     assert main(command(grid, tmp_path, *arguments)[3:]) == 2
     assert message in capsys.readouterr().err
     assert stored(tmp_path) == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "folder", "epochs"),
+    [
+        ([], "tuned", 3),
+        (["--seed", "2"], "tuned/seed-2", 3),
+        (["--fixed-epochs"], "tuned/fixed-epochs", 1),
+        (["--fixed-epochs", "--seed", "2"], "tuned/fixed-epochs/seed-2", 1),
+    ],
+)
+def test_further_studies_have_folders_of_their_own(
+    flags: list[str],
+    folder: str,
+    epochs: int,
+    grid: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Else a study that answers another question would overwrite the winners that sweeps take."""
+    asked: list[tuple[Path, int]] = []
+
+    def noted(cells: list[Cell], data: object, where: Path, *_: object) -> list[tuned.Winner]:
+        asked.append((where, len(cells[0].space.distributions["local_epochs"].choices)))  # type: ignore[attr-defined]
+        return []
+
+    monkeypatch.setattr("experiments.tune.tune", noted)
+    assert main(command(grid, tmp_path, *flags)[3:]) == 0
+    assert asked == [(tmp_path / folder, epochs)]
+    assert (tmp_path / folder / "studies.journal").exists()
+    assert "2 cells tuned in 0.0 minutes" in capsys.readouterr().err
 
 
 def test_tuned_records_pickle_as_json(whole: Path) -> None:

@@ -19,7 +19,7 @@ from results.study import Study, studies
 from results.style import looks, style
 from results.tables import main_table, score_table
 from results.tuned import Cost, Finalist, Trial, Winner
-from results.tuning_tables import gains_table, importance_table, one_epoch_table, tuned_table
+from results.tuning_tables import gains_table, importance_table, tuned_table
 from tests.results.builder import record
 
 
@@ -118,26 +118,6 @@ def test_further_studies_of_a_cell_have_a_thin_line_each() -> None:
     assert "best so far of one to three studies" in figure.legends[0].get_title().get_text()
 
 
-def test_the_best_at_one_epoch_stands_beside_a_winner_of_more_work() -> None:
-    def epochs(*counts: int) -> tuple[Trial, ...]:
-        pairs = zip(winner().trials, counts, strict=True)
-        return tuple(
-            msgspec.structs.replace(trial, params={**trial.params, "local_epochs": count}) for trial, count in pairs
-        )
-
-    # The winner is trial 3, of five epochs. Of one epoch trial 6 looks best and was pruned; then 4, 0 and 5 (0.85).
-    five = winner(trials=epochs(1, 5, 2, 5, 1, 1, 1, 2))
-    table = one_epoch_table([five, winner("fedprox", trials=epochs(*[2] * 8))])
-    assert table is not None
-    [row] = table.shown.to_dict("records")
-    assert row["Strategy"] == "fedavg"
-    assert row["Best values at one epoch"] == "client_lr 0.06, local_epochs 1"
-    assert (row["In the study [%]"], row["Trials at one epoch"]) == ("85.00", "3")
-    assert (row["Winner's epochs"], row["Winner in the study [%]"]) == ("5", "92.00")
-    assert one_epoch_table([winner(trials=epochs(*[1] * 8))]) is None, "nothing to set beside"
-    assert one_epoch_table([winner()]) is None
-
-
 def test_a_tuned_cell_prints_both_values_the_default_and_the_cost() -> None:
     table = tuned_table([winner("local"), winner("scaffold"), winner("fedavg", best=0)], {"aa"})
     assert table is not None
@@ -149,6 +129,9 @@ def test_a_tuned_cell_prints_both_values_the_default_and_the_cost() -> None:
     assert row["Sent [10^6 bytes]"] == "38.68"
     assert row["Marks"] == ""
     assert "Search: eight trials a cell, of 15 rounds, validation fold(i, of=5)." in table.caption
+    second = tuned_table([winner()], {"aa"}, fixed_epochs=True)
+    assert second is not None
+    assert (second.name, second.title) == ("tuned-fixed-epochs", "Tuning: tuned hyper-parameters, local epochs fixed")
     other = tuned_table([winner()], {"bb"})
     assert other is not None
     assert other.shown.loc[0, "Marks"] == "tuned on other data (aa)"
