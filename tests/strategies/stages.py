@@ -97,7 +97,7 @@ class Between(InProcessGrid):
         return replies
 
     def _show(self, letter: Letter) -> None:
-        if self.look and "office" not in letter.content.get("config", {}):  # an introduction is the engine's own
+        if self.look and not {"hello", "office"} & set(letter.content.get("config", {})):  # that is the engine's own
             self.look(letter)
 
 
