@@ -32,7 +32,7 @@ import numpy as np
 import phe.util
 from gmpy2 import mpz
 
-from strategies.maths.obfuscators import EXPECTED, Obfuscators, check_fit, obfuscators
+from strategies.maths.obfuscators import EXPECTED, Obfuscators, build, check_fit
 from strategies.maths.paillier import PaillierError, Payload, PrivateKey, PublicKey
 
 Task = Literal["setup", "make", "decrypt"]
@@ -48,7 +48,8 @@ class Cryptor:
         processes: 1 works in this process; more are worker processes, started here.
         expected: how many obfuscators it is likely to make in its life: chooses the size of the tables.
 
-    With one process tables are made when first needed; `setup` makes them at a time of your choosing.
+    Tables are made when first needed; `setup` makes them at a time of your choosing. A script that starts workers does
+    so under `if __name__ == "__main__":`, since they import it.
     """
 
     def __init__(
@@ -159,7 +160,7 @@ class _Engine:
 
     @cached_property
     def _source(self) -> Obfuscators:
-        return obfuscators(self._obfuscator, self._key, self._expected)
+        return build(self._obfuscator, self._key, self._expected)
 
     def run(self, task: Task, argument: Any) -> list[mpz]:
         """`make` so many obfuscators, or `decrypt` a payload; `setup` makes the tables and nothing else."""

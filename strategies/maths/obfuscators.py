@@ -61,7 +61,7 @@ class Obfuscators(ABC):
         """So many new ones, in [1, n^2)."""
 
 
-def obfuscators(name: str, key: PublicKey | PrivateKey, expected: int = EXPECTED) -> Obfuscators:
+def build(name: str, key: PublicKey | PrivateKey, expected: int = EXPECTED) -> Obfuscators:
     """Make tables for `expected` obfuscators (more work now, less for each), or refuse what the key does not fit."""
     check_fit(name, key)
     if isinstance(key, PrivateKey):
@@ -250,8 +250,8 @@ class FixedBase:
         if len(digits) % 2:
             products = [self._t[-1][d] * x % square for x, d in zip(products, digits[-1].tolist(), strict=True)]
         sums = np.zeros((len(exponents), self._size // 4), np.uint64)  # each limb stays below 2^32 rows
-        for row, chosen in zip(self._s, digits, strict=True):
-            sums += row[chosen]
+        for ss, chosen in zip(self._s, digits, strict=True):
+            sums += ss[chosen]
         found = []
         for x, s in zip(products, self._numbers(sums), strict=True):
             power = x + modulus * (x * s % modulus)  # x (1 + M s) mod M^2
@@ -304,5 +304,5 @@ def best_window(bits: int, expected: int) -> int:
     return min(fitting, key=lambda w: rows(w) * (_ENTRY_STEPS * 2**w + expected))
 
 
-_ENTRY_STEPS = 2.0  # an entry costs as much as two steps: measured
+_ENTRY_STEPS = 2.5  # an entry costs as much as so many steps: measured
 _LARGEST = 100_000  # entries in a table: 45 MB for a prime of 1536 bits
