@@ -105,6 +105,11 @@ def parser() -> argparse.ArgumentParser:
     tune.add_argument("--rounds", type=int, default=15, metavar="N", help="rounds of a run (default: 15)")
     tune.add_argument("--seed", type=int, default=0, metavar="N", help="of the studies (default: 0)")
     tune.add_argument("--no-halving", action="store_true", help="train every trial to the end, to judge halving by")
+    tune.add_argument(
+        "--fixed-epochs",
+        action="store_true",
+        help="local epochs as in the grid; winners apart, for a second table",
+    )
     tune.add_argument("--workers", type=int, metavar="N", help="runs at a time (default: all cores)")
     tune.add_argument("--storage", metavar="URL", help="Optuna's storage (default: a journal in RESULTS/tuned)")
     _narrowed(tune)

@@ -6,6 +6,7 @@ measured anew, their jitter from several runs a seed whose first weights were mo
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,8 @@ def check(options: Options) -> tuple[str, int]:
     committed = {part.name: read(options.path(part.name)) for part in parts}
     for part in parts:
         _comparable(part, committed[part.name], options)
+    if options.update:
+        _writable(options.path(parts[0].name).parent)
     started = perf_counter()
     provenance.commit()  # looked up once, and now: files may be edited while the runs are made
     found, seconds = outcomes(parts, options.workers)
@@ -80,14 +83,32 @@ def _comparable(part: Part, old: Baselines | None, options: Options) -> None:
     if old is None or (options.update and not options.only):
         return
     path = options.path(part.name)
+    if old.dataset != part.name:
+        raise UserError(f"{path} holds baselines of {old.dataset}, expected {part.name}; take it from git again")
     if old.settings != part.head.settings:
         raise UserError(
             f"{path} was made with {old.settings}, but the grid {GRID} has {part.head.settings}; "
             f"make it anew with `make baselines`"
         )
     elsewhere = old.elsewhere(part.head)
+    if old.draws != part.head.draws:
+        elsewhere.append(f"{part.head.draws} moved runs a seed (baseline: {old.draws})")
     if options.update and elsewhere:
         raise UserError(f"--update --only: {path} was made elsewhere ({'; '.join(elsewhere)}); leave --only out")
+
+
+def _writable(folder: Path) -> None:
+    """Refuse a folder that cannot be written before minutes of runs, not after.
+
+    Raises:
+        UserError: it cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --results") from None
 
 
 def _judge(

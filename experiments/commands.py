@@ -7,6 +7,7 @@ import dataclasses
 import sys
 from collections import Counter
 from pathlib import Path
+from time import perf_counter
 
 from experiments.engines import engine as check_engine
 from experiments.errors import UserError
@@ -21,7 +22,7 @@ from experiments.winners import Arms, arms
 from results import listing
 from results.record import Key, RunRecord, encode
 from results.store import Store
-from results.tuned import Winner
+from results.tuned import FIXED_EPOCHS, Winner
 
 
 def run(options: argparse.Namespace) -> int:
@@ -237,8 +238,8 @@ def baselines(options: argparse.Namespace) -> int:
 def tune(options: argparse.Namespace) -> int:
     """Tune the cells of a grid."""
     from experiments.search import storage_of
-    from experiments.study import Terms, cells_of, runs_to_check
-    from experiments.tune import TuningError
+    from experiments.study import Terms, cells_of, runs_to_check, several
+    from experiments.tune import TuningError, alone
     from experiments.tune import tune as tune_all
 
     _check_workers(options)
@@ -246,18 +247,25 @@ def tune(options: argparse.Namespace) -> int:
     grid = load_grid(options.grid, options.only, options.set)
     loaded = load_data(grid.specs(), options.data, may_fall_back=not grid.names_dataset, tuning=True)
     _say(loaded.message)
-    cells = cells_of(loaded.specs)
+    cells = cells_of(loaded.specs, ("local_epochs",) if options.fixed_epochs else ())
+    for name, values in several(loaded.specs).items():
+        _say(f"{name} is {', '.join(values)} in the grid; tuning starts from the first that a cell has")
     check(loaded, runs_to_check(cells, terms))
-    folder = options.results / "tuned" if terms.seed == 0 else options.results / "tuned" / f"seed-{terms.seed}"
-    folder.mkdir(parents=True, exist_ok=True)
-    storage = storage_of(options.storage or f"journal:{folder / 'studies.journal'}")
-    _say(f"{len(cells)} cells, {terms.trials} trials each of {terms.rounds} rounds")
-    try:
-        for winner in tune_all(cells, loaded.data, folder, terms, storage, options.workers):
-            print(chosen(winner), flush=True)
-    except TuningError as error:
-        _say(f"error: {error}\nnothing finished is lost; the same command goes on")
-        return 1
+    folder = options.results / "tuned"
+    folder = folder / FIXED_EPOCHS if options.fixed_epochs else folder
+    folder = folder / f"seed-{terms.seed}" if terms.seed else folder
+    started = perf_counter()
+    with alone(folder):
+        storage = storage_of(options.storage or f"journal:{folder / 'studies.journal'}")
+        count = f"{len(cells)} cell{'s' * (len(cells) != 1)}"
+        _say(f"{count}, {terms.trials} trials each of {terms.rounds} rounds")
+        try:
+            for winner in tune_all(cells, loaded.data, folder, terms, storage, options.workers):
+                print(chosen(winner), flush=True)
+        except TuningError as error:
+            _say(f"error: {error}\nnothing finished is lost; the same command goes on")
+            return 1
+    _say(f"{count} tuned in {(perf_counter() - started) / 60:.1f} minutes")
     return 0
 
 

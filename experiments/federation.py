@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,7 @@ class Outcome:
         evaluation: of the final models.
         diverged: why the run could not go on, or None.
         bytes_up, bytes_down, rejected: by client.
+        bytes_by_round: of all clients, by (`up` or `down`, round), under protection alone.
         seconds: by phase.
         meters: of a protected run's server, and of its clients where the engine can see them.
     """
@@ -52,6 +54,7 @@ class Outcome:
     bytes_up: list[int] = field(default_factory=list)
     bytes_down: list[int] = field(default_factory=list)
     rejected: list[int] = field(default_factory=list)
+    bytes_by_round: Counter[tuple[str, int]] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=dict)
     meters: list[Meter] = field(default_factory=list)
 
@@ -61,6 +64,7 @@ class Outcome:
             counted = getattr(grid, name)
             before = getattr(self, name) or [0] * len(counted)
             setattr(self, name, [old + new for old, new in zip(before, counted, strict=True)])
+        self.bytes_by_round.update(grid.bytes_by_round)
         self.seconds["train_s"] += grid.train_s
 
 

@@ -350,7 +350,8 @@ def _add_protection(record: dict[str, Any], spec: RunSpec, clients: ClientSide, 
         return
     keys = clients.keys
     spent = total(outcome.meters, keys.measured)
-    measured = spec.rounds if keys.measured is None else len(keys.measured)
+    in_earnest = range(1, spec.rounds + 1) if keys.measured is None else keys.measured
+    measured = len(in_earnest)
     names = ("train_s", "evaluate_s", "encrypt_s", "add_s", "decrypt_s", "critical_s", "clipped")
     record["cost"] |= {name: spent[name] for name in names if name in spent} | {
         "keygen_s": keys.seconds + spent["keygen_s"],
@@ -361,11 +362,14 @@ def _add_protection(record: dict[str, Any], spec: RunSpec, clients: ClientSide, 
     record["protection"] = {
         "protocol": type(strategy).__module__.rpartition(".")[2],
         "assumption": strategy.assumes,
+        "sees": dict(strategy.sees),
         "bits": strategy.bits,
         "rounding": strategy.rounds_by,
         "clip": strategy.clip,
         "min_offices": strategy.min_offices,
         "measured_rounds": measured,
+        "measured_bytes_up": sum(outcome.bytes_by_round["up", round_] for round_ in in_earnest),
+        "measured_bytes_down": sum(outcome.bytes_by_round["down", round_] for round_ in in_earnest),
         "rounds": len(outcome.rounds),
         "clipped_share": spent["clipped"] / spent["sent"] if spent.get("sent") else None,
         "error": spent.get("error"),

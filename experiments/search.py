@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -63,15 +65,18 @@ class Space:
     own: tuple[str, ...]
 
 
-def space_of(spec: RunSpec) -> Space:
+def space_of(spec: RunSpec, fixed: Sequence[str] = ()) -> Space:
     """The shared space and the strategy's own, with the spec's values as the default.
 
+    Args:
+        fixed: names that stay at their default.
+
     Raises:
-        UserError: the spec sets what tuning chooses, in a way that tuning cannot.
+        UserError: the spec sets what tuning chooses, in a way that tuning cannot; or the strategy asks for too much.
     """
     if spec.local_steps is not None:
         raise UserError("tuning chooses local_epochs; found local_steps in the grid: take it out")
-    own = spec.strategy.search_space()
+    own = _own(spec.strategy)
     if len(own) > OWN:
         raise UserError(f"{canonical(spec.strategy)} wants {len(own)} parameters tuned; at most {OWN} are fair")
     default = {
@@ -79,8 +84,13 @@ def space_of(spec: RunSpec) -> Space:
         **{name: getattr(spec.optimizer, name) for name in ("momentum", "weight_decay")},
         **{name: getattr(spec.strategy, name) for name in own},
     }
-    wanted = {**SHARED, **own}
-    return Space({name: _distribution(wanted[name], default[name]) for name in wanted}, default, tuple(own))
+    wanted = {**SHARED, **spec.strategy.search_space(), **{name: [default[name]] for name in fixed}}
+    return Space({name: _distribution(wanted[name], default[name]) for name in wanted}, default, own)
+
+
+def _own(strategy: Strategy) -> tuple[str, ...]:
+    """Names that a strategy's search space adds; a shared name in it narrows that parameter and is not its own."""
+    return tuple(name for name in strategy.search_space() if name not in SHARED)
 
 
 def _distribution(wanted: Any, default: Any) -> BaseDistribution:
@@ -95,7 +105,7 @@ def options_of(strategy: Strategy, params: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters as options of a run: `momentum` and `weight_decay` are the optimizer's, a strategy's own are in it."""
     given = dict(params)
     optimizer = f"sgd(momentum={given.pop('momentum')!r}, weight_decay={given.pop('weight_decay')!r})"
-    own = {name: given.pop(name) for name in strategy.search_space()}
+    own = {name: given.pop(name) for name in _own(strategy)}
     tuned: Any = dataclasses.replace(strategy, **own)  # type: ignore[type-var]
     return {"strategy": canonical(tuned), "optimizer": optimizer, **given}
 
@@ -103,7 +113,7 @@ def options_of(strategy: Strategy, params: Mapping[str, Any]) -> dict[str, Any]:
 def untuned(strategy: Strategy) -> str:
     """A strategy's notation without the fields that are tuned: what a winner is filed under."""
     fields = {field.name: field.default for field in dataclasses.fields(strategy)}  # type: ignore[arg-type]
-    plain: Any = dataclasses.replace(strategy, **{name: fields[name] for name in strategy.search_space()})  # type: ignore[type-var]
+    plain: Any = dataclasses.replace(strategy, **{name: fields[name] for name in _own(strategy)})  # type: ignore[type-var]
     return canonical(plain)
 
 
@@ -183,10 +193,14 @@ def pruned_by_halving(values: Sequence[Mapping[int, float]], rounds: int, draws:
 
 
 def importance(finished: Sequence[FrozenTrial], default: Mapping[str, Any]) -> dict[str, float]:
-    """Share of the variance of complete trials' values that each parameter explains (fANOVA, Hutter et al. 2014)."""
+    """Share of the variance of complete trials' values that each parameter explains (fANOVA, Hutter et al. 2014).
+
+    Returns:
+        by name, summing to 1; empty where few or equal values explain nothing.
+    """
     complete = [trial for trial in finished if trial.state == TrialState.COMPLETE]
     if len(complete) < 4 or len({trial.value for trial in complete}) < 2:
-        return dict.fromkeys(default, 0.0)
+        return {}
     study = optuna.create_study(direction="maximize")
     study.add_trials(complete)
     shares = optuna.importance.get_param_importances(
@@ -207,11 +221,30 @@ def storage_of(url: str) -> Any:
     kind, _, path = url.partition(":")
     try:
         if kind == "journal":
-            return JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
+            lock = JournalFileOpenLock(path)
+            _mend(Path(path), lock)
+            return JournalStorage(JournalFileBackend(path, lock_obj=lock))
         return get_storage(url)
     except Exception as error:  # SQLAlchemy's, a driver's, the system's
-        first = str(error).strip().partition("\n")[0]
+        shown = re.sub(r"(://[^:/@]*:)[^/@]*@", r"\1***@", url)  # no log should have a password
         raise UserError(
-            f"--storage {url}: cannot be opened ({type(error).__name__}: {first}); expected journal:FILE, "
+            f"--storage {shown}: cannot be opened ({reason(error)}); expected journal:FILE, "
             "sqlite:///FILE or a database URL such as postgresql+psycopg://user@host/name"
         ) from None
+
+
+def _mend(journal: Path, lock: Any) -> None:
+    """Cut off a last line that a loss of power or a full disk left unfinished: what is appended to it is lost too."""
+    if not journal.exists():
+        return
+    lock.acquire()  # another driver may be writing
+    try:
+        with journal.open("rb+") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
+    finally:
+        lock.release()
+
+
+def reason(error: Exception) -> str:
+    """What a storage complains of, in one line."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

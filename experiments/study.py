@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
@@ -24,6 +26,7 @@ from experiments.spec import RunSpec
 from experiments.training.schedule import steps_a_round
 from results import tuned
 from results.record import RunRecord
+from strategies import Workload
 
 FOLDS = 5  # of the training persons; a trial is a run a fold
 SEED, FRESH_SEED = 1000, 1005  # of the first run of a trial, and of a finalist; never reported
@@ -69,11 +72,6 @@ class Cell:
     spec: RunSpec
     space: search.Space
 
-    @property
-    def title(self) -> str:
-        """For messages."""
-        return f"{self.key['strategy']} on {self.key['dataset']}, {self.key['partition']}"
-
     def run(self, params: Mapping[str, Any], terms: Terms, seed: int) -> RunSpec:
         """The run of a trial or a finalist with this seed: it validates on the fold that belongs to it."""
         fixed = {"seed": seed, "validation": f"fold({(seed - SEED) % FOLDS}, of={FOLDS})", "rounds": terms.rounds}
@@ -87,13 +85,27 @@ def key_of(spec: RunSpec) -> dict[str, Any]:
     return {name: options[name] for name in tuned.KEY} | {"strategy": search.untuned(spec.strategy)}
 
 
-def cells_of(specs: Iterable[RunSpec]) -> list[Cell]:
-    """The cells of a grid's (resolved) runs, each once."""
+def cells_of(specs: Iterable[RunSpec], fixed: Sequence[str] = ()) -> list[Cell]:
+    """The cells of a grid's (resolved) runs, each once; `fixed` parameters are not searched."""
     found: dict[str, Cell] = {}
     for spec in specs:
         key = key_of(spec)
-        found.setdefault(tuned.file_name(key), Cell(key, spec, search.space_of(spec)))
+        found.setdefault(tuned.file_name(key), Cell(key, spec, search.space_of(spec, fixed)))
     return list(found.values())
+
+
+def several(specs: Iterable[RunSpec]) -> dict[str, list[str]]:
+    """Options in which (resolved) runs of one cell differ though they name no cell: the first is trial 0's."""
+    values: dict[str, dict[str, dict[str, None]]] = {}
+    for spec in specs:
+        own = values.setdefault(tuned.file_name(key_of(spec)), {})
+        for name, value in spec.options().items():
+            if name not in _NO_DEFAULT:
+                own.setdefault(name, {})[str(value)] = None
+    return {name: list(found) for own in values.values() for name, found in own.items() if len(found) > 1}
+
+
+_NO_DEFAULT = ("seed", "validation", "rounds")  # a study's own, whatever the grid says
 
 
 def runs_to_check(cells: Iterable[Cell], terms: Terms) -> list[RunSpec]:
@@ -114,11 +126,21 @@ Asking = Generator[list[Ask], list[RunRecord], tuned.Winner]
 
 
 def value_at(record: RunRecord, after: int) -> float:
-    """Mean validation accuracy of the last five rounds up to `after`; 0 where the run diverged before."""
+    """Mean validation accuracy of the last five rounds up to `after`; 0 where the run diverged before.
+
+    Raises:
+        UserError: there was nothing to validate on.
+    """
     if len(record.rounds) < after:
         return 0.0
     accuracies = [row.validation_accuracy for row in record.rounds[max(0, after - LAST_ROUNDS) : after]]
-    return mean(accuracy for accuracy in accuracies if accuracy is not None)
+    known = [accuracy for accuracy in accuracies if accuracy is not None]
+    if not known:
+        raise UserError(
+            f"{record.spec['partition']}: no office has a validation row under {record.spec['validation']}, so a trial "
+            "has no value; choose another partition"
+        )
+    return mean(known)
 
 
 class Study:
@@ -131,16 +153,18 @@ class Study:
     def __init__(self, cell: Cell, terms: Terms, storage: Any) -> None:
         self.cell, self.terms = cell, terms
         self.name = f"{tuned.file_name(cell.key)}-{self._digest()}"
-        self.study = optuna.create_study(
-            storage=storage, study_name=self.name, direction="maximize", load_if_exists=True
-        )
+        with self._storage_answers():
+            self.study = optuna.create_study(
+                storage=storage, study_name=self.name, direction="maximize", load_if_exists=True
+            )
 
     def _digest(self) -> str:
-        """Of what else decides the values: another default, space, length or data is another study."""
+        """Of what else decides the values: another default, space, length, data or code is another study."""
         terms, spec = self.terms, self.cell.spec
         own = {
             **spec.options(), "rounds": terms.rounds, "seed": terms.seed, "validation": "", "halving": terms.halving,
             "space": {name: repr(one) for name, one in self.cell.space.distributions.items()},
+            "sources": sources(spec, "inprocess"),
         }  # fmt: skip
         return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -161,9 +185,11 @@ class Study:
             if len(told) < len(params):
                 values = yield from self._values(params, batch)
                 for place in range(len(told), len(params)):
-                    self.study.add_trial(
-                        search.trial_of(self.cell.space, params[place], values[place], self.terms.rounds, batch, place)
+                    trial = search.trial_of(
+                        self.cell.space, params[place], values[place], self.terms.rounds, batch, place
                     )
+                    with self._storage_answers():
+                        self.study.add_trial(trial)
                 told = self._told(batch, params)
             finished += told
         return (yield from self._winner(finished))
@@ -172,16 +198,37 @@ class Study:
         """The trials of a batch that the storage holds, in order.
 
         Raises:
-            UserError: they are not those that this batch asks for.
+            UserError: they are not those that this batch asks for, or the storage does not answer.
         """
-        trials = [trial for trial in self.study.get_trials(deepcopy=False) if trial.user_attrs.get("batch") == batch]
-        trials.sort(key=lambda trial: trial.user_attrs["place"])
+        with self._storage_answers():
+            every = self.study.get_trials(deepcopy=False)
+        # A driver on another machine, with the same storage, tells the same trials once more: the first stand.
+        first: dict[int, FrozenTrial] = {}
+        for trial in every:
+            if trial.user_attrs.get("batch") == batch:
+                first.setdefault(trial.user_attrs["place"], trial)
+        trials = [first[place] for place in sorted(first)]
         if [trial.params for trial in trials] != list(params[: len(trials)]):
             raise UserError(
                 f"study {self.name} holds other trials than this code asks for (another version of Optuna?); give "
                 "another --storage, or remove the study"
             )
         return trials
+
+    @contextmanager
+    def _storage_answers(self) -> Iterator[None]:
+        """Around all that is asked of the storage, which may be a server that is gone or a disk that is full.
+
+        Raises:
+            UserError: it does not answer.
+        """
+        try:
+            yield
+        except Exception as error:  # Optuna's, SQLAlchemy's, the system's
+            raise UserError(
+                f"study {self.name}: its --storage does not answer ({search.reason(error)}); finished runs are kept, "
+                "and the same command goes on"
+            ) from None
 
     def _values(
         self, params: Sequence[Mapping[str, Any]], batch: int
@@ -275,9 +322,12 @@ class Study:
         steps, passes = [], []
         for record in records:
             spec = RunSpec.from_options(record.spec)
-            own = [(office.num_examples, steps_a_round(spec, office.num_examples)) for office in record.offices]
-            steps.append(spec.rounds * sum(count for _, count in own))
-            passes.append(spec.rounds * spec.local_epochs * sum(rows for rows, _ in own))
+            sizes = [office.num_examples for office in record.offices]
+            dealt = [Workload(np.arange(size), steps_a_round(spec, size)) for size in sizes]
+            asked = sum(work.steps for work in dealt)
+            taken = sum(work.steps for work in spec.strategy.regroup(dealt))  # the centralised arm may take fewer
+            steps.append(spec.rounds * taken)
+            passes.append(spec.rounds * spec.local_epochs * sum(sizes) * taken // asked)
         travelled = [record.cost.bytes_up + record.cost.bytes_down for record in records]
         return tuned.Cost(
             rounds=self.terms.rounds, gradient_steps=mean(steps), forward_passes=mean(passes), bytes=mean(travelled)

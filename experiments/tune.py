@@ -41,29 +41,34 @@ def tune(
 
     Args:
         data: without test rows.
-        folder: of winners, with the runs below it.
+        folder: of winners, with the runs below it; the caller holds it (see `alone`).
         workers: runs at a time; all cores by default.
 
     Raises:
         TuningError: a run failed.
-        UserError: another process tunes into the folder.
+        UserError: the storage does not answer.
+        ValueError: there are test rows in the data.
     """
-    assert all(own.test is None for own in data.values()), "a tuning run is given no test rows"
-    with _alone(folder):
-        studies = [Study(cell, terms, storage) for cell in cells]
-        crew = Crew(data, Store(folder), workers)
-        try:
-            with Progress(sum(study.asks for study in studies), divergence_is_news=False) as progress:
-                for winner in crew.serve([study.run() for study in studies], progress):
-                    tuned.write(folder, winner)
-                    yield winner
-        finally:
-            crew.leave()
+    if any(own.test is not None for own in data.values()):
+        raise ValueError("tuning is given no test rows: load the data with tuning=True")
+    studies = [Study(cell, terms, storage) for cell in cells]
+    crew = Crew(data, Store(folder), workers)
+    try:
+        with Progress(sum(study.asks for study in studies), divergence_is_news=False) as progress:
+            for winner in crew.serve([study.run() for study in studies], progress):
+                tuned.write(folder, winner)
+                yield winner
+    finally:
+        crew.leave()
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Nobody else tunes into this folder: two drivers would tell one study twice."""
+def alone(folder: Path) -> Iterator[None]:
+    """Nobody else tunes into this folder, where two drivers would make every run twice.
+
+    Raises:
+        UserError: somebody does, or the folder cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
@@ -115,7 +120,6 @@ class Crew:
         self.task = ray.remote(num_cpus=1, max_retries=3, num_returns=2)(_segment)
         self.shared = {key: ray.put(rows) for key, rows in data.items()}
         self.checkpoints: dict[str, Any] = {}  # run_id -> where it goes on from, in Ray's store
-        self.sources: dict[tuple[Any, ...], str] = {}
 
     def leave(self) -> None:
         """End the session; what is in flight is lost."""
@@ -171,10 +175,7 @@ class Crew:
         glance = self.store.glance(ask.spec.run_id, "inprocess")
         if glance is None or glance.status == "failed":
             return None
-        key = (type(ask.spec.partition), type(ask.spec.strategy), type(ask.spec.dataset))
-        if key not in self.sources:
-            self.sources[key] = sources(ask.spec, "inprocess")
-        if glance.sources_hash != self.sources[key]:
+        if glance.sources_hash != sources(ask.spec, "inprocess"):
             return None
         record = self.store.get(ask.spec.run_id, "inprocess")
         return record if record.status == "diverged" or len(record.rounds) >= ask.until else None

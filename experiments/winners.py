@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from experiments.study import key_of
 from results import tuned
 
 DEFAULT, TUNED = "default", "tuned"
+LENT = tuple(name for name in tuned.KEY if name != "strategy")  # another strategy's values would be another strategy
 
 
 @dataclass(frozen=True)
@@ -44,46 +45,69 @@ def arms(specs: Sequence[RunSpec], which: str, folder: Path, borrowed: Mapping[s
     """
     plain = list(specs) if which != "yes" else []
     chosen, missing = [], {}
+    read: dict[str, tuned.Winner | None] = {}
+
+    def find(key: Mapping[str, Any]) -> tuned.Winner | None:
+        """Every file is read once: the runs of a cell differ in their seeds."""
+        name = tuned.file_name(key)
+        if name not in read:
+            read[name] = tuned.find(folder, key)
+        return read[name]
+
     for spec in specs if which != "no" else ():
-        found = _winner(spec, folder, borrowed)
+        found = _winner(spec, find, borrowed)
         if found is None:
             key = key_of(spec)
             missing[tuned.file_name(key)] = f"  {key['strategy']} on {key['dataset']}, {key['partition']}"
         else:
             winner, origin = found
-            options = {**spec.options(), **winner.options}
-            chosen.append((spec, RunSpec.from_options(options), origin))
+            chosen.append((spec, _tuned(spec, winner, folder), origin))
     if missing:
         raise UserError(
             f"no tuned hyper-parameters in {folder} for\n" + "\n".join(missing.values()) + "\nmake them with "
             "`make tune GRID=...`, or name the cell to borrow from in the grid, as tuned_from: {partition: iid}"
         )
-    origins = {spec.run_id: DEFAULT for spec in plain} if which != "no" else {}
+    defaults = {spec.run_id for spec in plain}
+    origins = dict.fromkeys(defaults, DEFAULT) if which != "no" else {}
     for _, spec, origin in chosen:
-        origins[spec.run_id] = f"{DEFAULT}, {origin}" if origins.get(spec.run_id) == DEFAULT else origin
+        origins[spec.run_id] = f"{DEFAULT}, {origin}" if spec.run_id in defaults else origin
     pairs = [(default.run_id, spec.run_id) for default, spec, _ in chosen] if which == "both" else []
     everything = {spec.run_id: spec for spec in [*plain, *(spec for _, spec, _ in chosen)]}
     return Arms(list(everything.values()), origins, pairs)
 
 
-def _winner(spec: RunSpec, folder: Path, borrowed: Mapping[str, Any]) -> tuple[tuned.Winner, str] | None:
+def _tuned(spec: RunSpec, winner: tuned.Winner, folder: Path) -> RunSpec:
+    """The run with the winner's values.
+
+    Raises:
+        UserError: they fit no run, or not this one (a file edited by hand, a grid of local steps).
+    """
+    try:
+        return RunSpec.from_options({**spec.options(), **winner.options})
+    except ValueError as error:
+        raise UserError(f"{folder / winner.name}.yaml: {error}") from None
+
+
+Find = Callable[[Mapping[str, Any]], tuned.Winner | None]
+
+
+def _winner(spec: RunSpec, find: Find, borrowed: Mapping[str, Any]) -> tuple[tuned.Winner, str] | None:
     """A run's winner and what its row says of it."""
     key = key_of(spec)
-    own = tuned.find(folder, key)
+    own = find(key)
     if own is not None:
         return own, TUNED + _other_data(own, spec)
     if not borrowed:
         return None
     for name in borrowed:
-        if name not in tuned.KEY:
-            raise UserError(f"tuned_from: {name!r} is no part of a tuned cell{nearest(name, tuned.KEY)}")
-    options = RunSpec.from_options({**spec.options(), **borrowed}).options()
-    lender = key | {name: options[name] for name in borrowed}
-    found = tuned.find(folder, lender)
+        if name not in LENT:
+            raise UserError(f"tuned_from: {name!r} names no cell of the same strategy{nearest(name, LENT)}")
+    lender = key_of(RunSpec.from_options({**spec.options(), **borrowed}))
+    found = find(lender)
     if found is None:
         return None
     where = ", ".join(str(lender[name]) for name in borrowed)
-    return found, f"{TUNED} on {where}" + _other_data(found, spec)
+    return found, f"{TUNED} on {where}" + ("" if "dataset" in borrowed else _other_data(found, spec))
 
 
 def _other_data(winner: tuned.Winner, spec: RunSpec) -> str:

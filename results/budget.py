@@ -6,7 +6,8 @@ with the sorted values v_(1) <= ... <= v_(N) as the distribution that trials are
     E[max of n] = sum_i v_(i) ((i / N)^n - ((i - 1) / N)^n),    n = 1, ..., N
 
 which needs trials that are random and ran to the end: those of a study's first two batches but the default. The best so
-far of the whole study (TPE, halving) is another thing: one path of one study, unless there are several.
+far of the whole study (TPE, halving) is another thing: one path a study, so that it takes several (`tune --seed 1`,
+`--seed 2`) to see how much it varies.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from results import layout, pieces
+from results import captions, layout, pieces
 from results.render import Table
 from results.study import family, plain
 from results.style import Look, looks, wrapped
+from results.text import NOTHING
 from results.tuned import KEY, Winner
 from results.tuning_tables import in_order, names_of
 
@@ -61,6 +63,12 @@ def best_so_far(winner: Winner) -> tuple[Floats, Floats]:
     return found[:, 0], found[:, 1]
 
 
+def studies_of(winner: Winner, others: Sequence[Winner]) -> list[Winner]:
+    """A cell's study, and those of the others that searched the same cell as long."""
+    longest = winner.study.get("rounds")
+    return [winner, *(one for one in others if one.name == winner.name and one.study.get("rounds") == longest)]
+
+
 def runs_a_trial(winner: Winner) -> int:
     """How many runs a trial's value is the mean of."""
     seeds = winner.study.get("seeds")
@@ -79,15 +87,20 @@ def budgets(winners: Sequence[Winner]) -> Iterator[tuple[dict[str, str], Winner,
 SHOWN = (1, 2, 5, 10, 20)  # trials
 
 
-def budget_table(winners: Sequence[Winner]) -> Table | None:
-    """The expected best of 1, 2, 5, ... random trials, a row a cell; every n in the CSV."""
+def budget_table(winners: Sequence[Winner], others: Sequence[Winner] = ()) -> Table | None:
+    """The expected best of 1, 2, 5, ... random trials, a row a cell; every n in the CSV.
+
+    Args:
+        others: of further studies of the cells (`tuned.repeats`).
+    """
     shown, raw = [], []
     for names, one, rounds, expected in budgets(winners):
+        ends = [100 * best_so_far(study)[1][-1] for study in studies_of(one, others)]
         shown.append(
             names
             | {"Random trials": str(len(expected))}
-            | {f"Best of {n} [%]": f"{100 * expected[n - 1]:.2f}" if n <= len(expected) else "–" for n in SHOWN}
-            | {"Whole study [%]": f"{100 * best_so_far(one)[1][-1]:.2f}"}
+            | {f"Best of {n} [%]": f"{100 * expected[n - 1]:.2f}" if n <= len(expected) else NOTHING for n in SHOWN}
+            | {"Whole study [%]": ", ".join(f"{end:.2f}" for end in ends)}
         )
         key = {name: plain(one.key[name]) for name in KEY}
         raw.append(
@@ -100,11 +113,12 @@ def budget_table(winners: Sequence[Winner]) -> Table | None:
     left = len(shown[0]) - len(SHOWN) - 2
     table = pd.DataFrame(shown)
     for n in SHOWN:  # no cell has so many
-        if (table[f"Best of {n} [%]"] == "–").all():
+        if (table[f"Best of {n} [%]"] == NOTHING).all():
             table = table.drop(columns=f"Best of {n} [%]")
     caption = (
         "Expected best validation accuracy of n random trials (Dodge et al. 2019), from the random trials that ran to "
-        "the end, the default not among them; whole study: the best value of all its complete trials.",
+        "the end, the default not among them.",
+        "Whole study: the best value of all its complete trials; of each study, where a cell was tuned several times.",
         "A trial is five runs; the CSV gives every n with its rounds of training.",
     )
     return Table(
@@ -112,8 +126,12 @@ def budget_table(winners: Sequence[Winner]) -> Table | None:
     )
 
 
-def budget(winners: Sequence[Winner], look: dict[str, Look]) -> list[Figure]:
-    """Expected best over rounds of training spent on tuning, a panel a partition; thin: one study's best so far."""
+def budget(winners: Sequence[Winner], look: dict[str, Look], others: Sequence[Winner] = ()) -> list[Figure]:
+    """Expected best over rounds of training spent on tuning, a panel a partition; thin: each study's best so far.
+
+    Args:
+        others: as `budget_table`'s.
+    """
     found = list(budgets(winners))
     if not found:
         return []
@@ -140,11 +158,13 @@ def budget(winners: Sequence[Winner], look: dict[str, Look]) -> list[Figure]:
                     marker=drawn.marker,
                     markevery=max(1, len(rounds) // 5),
                 )
-                spent, best = best_so_far(one)
-                panel.step(spent, 100 * best, where="post", color=drawn.colour, linestyle=drawn.line, linewidth=0.5)
+                for spent, best in map(best_so_far, studies_of(one, others)):
+                    panel.step(spent, 100 * best, where="post", color=drawn.colour, linestyle=drawn.line, linewidth=0.5)
+        counts = [len(studies_of(row[1], others)) for title in page for row in panels_[title]]
+        studies = captions.span(min(counts), max(counts), "study")
         heading = (
             "Tuning: validation accuracy against budget\nThick: expected best of random trials;\n"
-            "thin: best so far of one study (TPE, halving)\n" + STANDING
+            f"thin: best so far of {studies} (TPE, halving)\n" + STANDING
         )
         layout.legend(figure, look, [row[0] for title in page for row in panels_[title]], heading)
         layout.axes(figure, panels, "Rounds of training spent", "Validation accuracy [%]")

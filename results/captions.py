@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from results.study import CLAIM_SEEDS, Study
+from results.statistics import SIGNIFICANCE
+from results.study import CLAIM_SEEDS, SKEWED_SEEDS, Study
 
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 SCORE = "Score: mean test accuracy of the last five rounds, or of all where there are fewer."
@@ -25,8 +26,10 @@ def number(n: int) -> str:
 
 
 def plural(n: int, noun: str) -> str:
-    """`one run`, `12 runs`."""
-    return f"{number(n)} {noun}" + "s" * (n != 1)
+    """`one run`, `12 runs`, `two studies`."""
+    if n == 1:
+        return f"{number(n)} {noun}"
+    return f"{number(n)} {noun[:-1]}ies" if noun.endswith("y") else f"{number(n)} {noun}s"
 
 
 def span(low: int, high: int, noun: str) -> str:
@@ -44,6 +47,15 @@ def seeds(counts: Sequence[int] | pd.Series[int]) -> str:
         text += f", no claims from cells of fewer than {number(CLAIM_SEEDS)}"
     single = " A cell of one seed has no interval." if low == 1 else ""
     return text[0].upper() + text[1:] + "." + single
+
+
+def claim() -> str:
+    """What a claim takes."""
+    return (
+        f"Claim: only where the step-down p is below {SIGNIFICANCE:g}, there are {number(CLAIM_SEEDS)} pairs or more "
+        f"({SKEWED_SEEDS} where labels are skewed: shards, Dirichlet at 0.3 and under), and the difference is at least "
+        "the least detectable one."
+    )
 
 
 def unfinished(study: Study) -> str:
@@ -78,6 +90,24 @@ def settings(study: Study) -> str:
 def data_notes(study: Study) -> str:
     """The data set and its caveats."""
     return f"Data: {'; '.join((study.title, *study.notes))}."
+
+
+def twins(study: Study) -> str:
+    """Protected runs whose sums were mostly in clear; empty where there are none."""
+    runs = study.frames.protection
+    runs = runs[runs["run"].isin(study.primary.index) & (runs["measured_rounds"] < runs["all_rounds"])]
+    if runs.empty:
+        return ""
+    return (
+        f"{plural(len(runs), 'protected run').capitalize()} ran as the plain twin, whose bits are the same by test, "
+        "but for rounds whose cost was measured."
+    )
+
+
+def machines(runs: pd.DataFrame) -> str:
+    """What runs were made on."""
+    pairs = set(zip(runs["machine"], runs["cpu_path"], strict=True))
+    return f"Machine: {'; '.join(sorted(f'{machine}, {path}' for machine, path in pairs)) or 'none'}."
 
 
 def provenance(study: Study, stale: int = 0) -> str:

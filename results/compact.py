@@ -90,7 +90,7 @@ def _read(path: Any) -> pa.Table:
 
 def _row(record: RunRecord) -> dict[str, Any]:
     row: dict[str, Any] = msgspec.to_builtins(record)
-    _dicts_to_text(row, "spec", "strategy_options", "privacy")
+    _dicts_to_text(row, "spec", "strategy_options", "privacy", "protection")
     _dicts_to_text(row["environment"], "versions")
     if row["final"] is not None:
         _dicts_to_text(row["final"], "test_correct_by_person")

@@ -2,8 +2,8 @@
 
 A *family* is the strategies of one partition and panel against FedAvg; its p values are corrected together, over the
 seeds that all of its strategies finished. A strategy that lacks seeds is left out of the correction and claims nothing:
-runs that fail are not a random draw. A claim needs all three: a corrected p below 5 %, ten pairs, and a difference of
-at least what so many pairs can detect.
+runs that fail are not a random draw. A claim needs all three: a corrected p below 5 %, ten pairs (30 where labels are
+skewed), and a difference of at least what so many pairs can detect.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from results.statistics import (
     ranks,
     step_down,
 )
-from results.study import ARMS, BASELINE, CLAIM_SEEDS, Study, cells, family
+from results.study import ARMS, BASELINE, Study, cells, claim_seeds, family
 
 MARGIN = 1.0  # point: nobody's choice should hang on less
 
@@ -54,8 +54,25 @@ def with_claims(found: pd.DataFrame) -> pd.DataFrame:
     table = found.astype(dict.fromkeys(NUMBERS, float))
     table = table.assign(pairs=table["pairs"].astype(int), equal=table["equal"] == 1)
     seen = (table["p_step_down"] < SIGNIFICANCE) & (table["difference"].abs() >= table["least"])
+    enough = table["pairs"] >= table["partition"].astype(str).map(claim_seeds).astype(int)
     side = np.where(table["difference"] > 0, "better", "worse")
-    return table.assign(claim=np.where(seen & (table["pairs"] >= CLAIM_SEEDS), side, ""))
+    return table.assign(claim=np.where(seen & enough, side, ""))
+
+
+def columns(found: pd.DataFrame, heading: str) -> dict[str, pd.Series[str]]:
+    """The columns that every table of pairs shows after its names, as text; `heading` is the difference's."""
+    return {
+        "Pairs": found["pairs"].astype(str),
+        f"{heading} [points]": text.points(found["difference"], found["half"], found["equal"]),
+        "Over persons, seeds [points]": text.points(
+            found["crossed"], found["crossed_half"], found["crossed_half"] == 0
+        ),
+        "Step-down p": text.p_values(found["p_step_down"]),
+        "Holm p": text.p_values(found["p_holm"]),
+        "d_z": text.numbers(found["d_z"]),
+        "Least detectable [points]": text.numbers(found["least"]),
+        "Claim": found["claim"].replace("", text.NOTHING),
+    }
 
 
 NUMBERS = (
@@ -124,20 +141,7 @@ def differences_table(study: Study, stale: int = 0) -> Table | None:
     if found.empty:
         return None
     names = pieces.names(study, found)
-    shown = names.assign(
-        **{
-            "Pairs": found["pairs"].astype(str),
-            "Difference [points]": text.points(found["difference"], found["half"], found["equal"]),
-            "Over persons, seeds [points]": text.points(
-                found["crossed"], found["crossed_half"], found["crossed_half"] == 0
-            ),
-            "Step-down p": text.p_values(found["p_step_down"]),
-            "Holm p": text.p_values(found["p_holm"]),
-            "d_z": text.numbers(found["d_z"]),
-            "Least detectable [points]": text.numbers(found["least"]),
-            "Claim": found["claim"].replace("", text.NOTHING),
-        }
-    )
+    shown = names.assign(**columns(found, "Difference"))
     raw = names.assign(
         pairs=found["pairs"],
         difference_points=found["difference"],
@@ -159,8 +163,7 @@ def differences_table(study: Study, stale: int = 0) -> Table | None:
         "(the family), Holm beside it; none where a strategy lacks seeds that others have.",
         "d_z: standardised mean difference, Hedges' correction.",
         "Least detectable: what a two-sided paired t test at 5 % finds with 80 % power.",
-        f"Claim: only where the step-down p is below 0.05, there are {captions.number(CLAIM_SEEDS)} pairs or more, and "
-        "the difference is at least the least detectable one. Probabilities of improvement are in the CSV.",
+        f"{captions.claim()} Probabilities of improvement are in the CSV.",
         *pieces.ending(study, stale),
     )
     return pieces.table(study, "differences", caption, raw, shown, left=len(study.row), across=8)
@@ -178,7 +181,8 @@ def best_table(study: Study, stale: int = 0) -> Table | None:
         if min(whole.shape) < 2:
             continue
         found = best_set(whole, MARGIN)
-        few = len(whole) < CLAIM_SEEDS
+        wanted = claim_seeds(str(keys[0]))
+        few = len(whole) < wanted
         least = found.least_detectable if np.isfinite(found.least_detectable) else float("nan")  # under five seeds
         names = dict(zip(by, map(str, keys), strict=True))
         strategies = [str(name) for name in whole.columns]
@@ -190,7 +194,7 @@ def best_table(study: Study, stale: int = 0) -> Table | None:
             | {
                 "Seeds": str(len(whole)),
                 "Strategies": str(len(strategies)),
-                "Best set": f"fewer than {captions.number(CLAIM_SEEDS)} seeds" if few else members,
+                "Best set": f"fewer than {captions.number(wanted)} seeds" if few else members,
                 "Within one point": text.NOTHING if few else _listed(strategies, found.within_margin),
                 "Least detectable [points]": text.NOTHING if least != least else f"{least:.2f}",
             }

@@ -1,4 +1,4 @@
-"""Records as tidy data frames: a row a run, a round, an office, a class, a test person.
+"""Records as tidy data frames: a row a run, a round, an office, a class, a test person, a protected run.
 
 A *cell* is all that is asked of a run but its seed: runs of one cell are repetitions, and every mean and interval is
 over a cell. The trainer (whose kernels agree to 1e-5) and the engine (whose bits agree) are not part of it. Where a
@@ -33,6 +33,24 @@ NOT_IN_CELL = ("seed", "data_hash", "trainer")  # of the spec; the data's hash s
 ORIGIN = "tuned"  # where a run's hyper-parameters are from: an option like others, but given by the report's caller
 DEFAULT = "default"  # of runs that `origins` does not name
 BOTH = f"{DEFAULT}, "  # a run's origin begins so where its default won: it stands for the default and for the rest
+# Of a record's `protection`, with their kind. A run's rounds and its own costs have these names too: some are renamed.
+_PROTECTION = {
+    "protocol": str,
+    "assumption": str,
+    "sees": object,
+    "bits": float,
+    "rounding": str,
+    "measured_rounds": float,
+    "all_rounds": float,
+    "measured_bytes_up": float,
+    "measured_bytes_down": float,
+    "clipped_share": float,
+    "error": float,
+    "error_bound": float,
+    "naive_encrypt_s": float,
+    "naive_decrypt_s": float,
+    "naive_sample": float,
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +65,8 @@ class Frames:
         classes: one row a class, with `run`, `class_` (from 0) and `f1` in [0, 1] of the final model.
         persons: one row a test person, with `run`, `person` (text) and `accuracy` of the final model in [0, 1] over
             its `total` rows.
+        protection: one row a protected run, with `run` and the keys of the record's `protection`; its `rounds` are
+            `all_rounds` here, `sees` is a dict.
         options: names of the spec's options, in their order; with origins, `ORIGIN` is the last.
     """
 
@@ -55,15 +75,14 @@ class Frames:
     offices: pd.DataFrame
     classes: pd.DataFrame
     persons: pd.DataFrame
+    protection: pd.DataFrame
     options: tuple[str, ...]
 
     def of(self, chosen: pd.Series[bool] | NDArray[np.bool_]) -> Frames:
         """The frames of some runs; `run` goes on pointing at the index of `runs`."""
         runs = self.runs[chosen]
-        rounds, offices, classes, persons = (
-            part[part["run"].isin(runs.index)] for part in (self.rounds, self.offices, self.classes, self.persons)
-        )
-        return Frames(runs, rounds, offices, classes, persons, self.options)
+        parts = (self.rounds, self.offices, self.classes, self.persons, self.protection)
+        return Frames(runs, *(part[part["run"].isin(runs.index)] for part in parts), self.options)
 
 
 def frames(records: Iterable[RunRecord] | pa.Table, origins: Mapping[str, str] | None = None) -> Frames:
@@ -90,7 +109,8 @@ def frames(records: Iterable[RunRecord] | pa.Table, origins: Mapping[str, str] |
     wide["primary"] = _primary(wide)
     classes = _exploded(runs, "final", "test_f1_per_class").rename(columns={"value": "f1", "place": "class_"})
     offices = _exploded(runs, "offices").rename(columns={"place": "office"})
-    return Frames(wide, _exploded(runs, "rounds"), offices, classes, _persons(runs), tuple(spec.columns))
+    rounds, persons, protection = _exploded(runs, "rounds"), _persons(runs), _protection(runs["protection"])
+    return Frames(wide, rounds, offices, classes, persons, protection, tuple(spec.columns))
 
 
 def _by_origin(runs: pa.Table, origins: Mapping[str, str]) -> tuple[pa.Table, list[str]]:
@@ -117,6 +137,18 @@ def _persons(runs: pa.Table) -> pd.DataFrame:
     ]
     columns = {"run": "int64", "person": "str", "accuracy": "float64", "total": "int64"}
     return pd.DataFrame(rows, columns=list(columns)).astype(columns)
+
+
+def _protection(column: pa.ChunkedArray) -> pd.DataFrame:
+    """One row a protected run; a key that its record does not know is missing."""
+    decoder = msgspec.json.Decoder(dict[str, Any])
+    rows = [
+        {"run": run, "all_rounds": (found := decoder.decode(text)).get("rounds")} | found
+        for run, text in enumerate(column.to_pylist())
+        if text is not None
+    ]
+    columns = {"run": "int64"} | {name: "str" if kind is str else kind for name, kind in _PROTECTION.items()}
+    return pd.DataFrame(rows, columns=list(columns), dtype=object).astype(columns)
 
 
 def _spec(column: pa.ChunkedArray) -> pd.DataFrame:

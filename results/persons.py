@@ -67,6 +67,18 @@ def folded(study: Study) -> bool:
     return FOLDED in study.panels
 
 
+def in_turn(study: Study) -> tuple[pd.DataFrame, int]:
+    """The scored runs of folds of test persons, and how many folds there are.
+
+    Runs on the official persons test some persons once more, and so do other folds: of several divisions the finest
+    counts.
+    """
+    runs = study.scored
+    folds = runs[FOLDED].astype(str).str.extract(r"^fold\(i=\d+, of=(\d+)\)$", expand=False).astype(float)
+    finest = folds.max()
+    return runs[folds == finest], 0 if np.isnan(finest) else int(finest)
+
+
 def rows(study: Study) -> list[str]:
     """What names a row when all folds of test persons are one."""
     return [name for name in study.row if name != FOLDED]
@@ -78,7 +90,7 @@ def by_person(study: Study) -> pd.DataFrame:
     Returns:
         columns `rows(study)`, person, accuracy, seeds.
     """
-    runs = study.scored.reset_index(names="run")
+    runs = in_turn(study)[0].reset_index(names="run")
     joined = study.frames.persons.merge(runs[["run", "seed", *rows(study)]], on="run")
     seeds = joined.groupby([*rows(study), "seed"], observed=True)["person"].nunique().rename("tested")
     joined = joined.join(seeds, on=[*rows(study), "seed"])
@@ -176,8 +188,7 @@ def persons_table(study: Study, stale: int = 0) -> Table | None:
 
 def _training_persons(study: Study, persons: int) -> float:
     """Persons that trained each model: all but the test fold, less the validation persons."""
-    runs = study.scored
-    folds = max(int(found[1]) for found in (re.search(r"of=(\d+)", name) for name in set(runs[FOLDED])) if found)
+    runs, folds = in_turn(study)
     left = persons - persons / folds
     held = str(runs["validation"].iloc[0]) if "validation" in runs else "0"
     inside = re.search(r"of=(\d+)", held)

@@ -22,6 +22,8 @@ TITLES = {
     "gains": "tuned against default",
     "unevenness": "unevenness of the partitions",
     "costs": "costs of a run",
+    "protection": "cost of protection, a round",
+    "learns": "who learns what",
     "unfinished": "runs that did not finish",
 }
 CAPITAL = {"run_id": "Run", **{name: name.capitalize() for name in ("partition", "strategy", "engine", "trainer")}}
@@ -56,5 +58,5 @@ def pivot(found: pd.DataFrame, rows: list[str], values: str) -> pd.DataFrame:
 
 def ending(study: Study, stale: int) -> tuple[str, ...]:
     """What every caption of result tables ends with."""
-    parts = (captions.unfinished(study), captions.settings(study), captions.data_notes(study))
-    return (*parts, captions.provenance(study, stale))
+    marks = " ".join(filter(None, (captions.unfinished(study), captions.twins(study))))
+    return (marks, captions.settings(study), captions.data_notes(study), captions.provenance(study, stale))

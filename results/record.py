@@ -156,8 +156,13 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         error: why it failed or diverged.
         filtered: an update was left out, so the strategy did not see all it was sent.
         privacy: what was spent, where a run claims any.
-        protection: how updates were kept from the server, and the rounding it cost. Seconds under `cost` are those of
-            its `measured_rounds`; in the other rounds of a simulation the same integers travelled in clear.
+        protection: how updates were kept from the server, and the rounding it cost: protocol, assumption, sees (who
+            learns what, by party), bits, rounding, clip, min_offices, rounds; measured_rounds, how many of them were
+            computed in earnest, and measured_bytes_up and _down of all offices in those; clipped_share of the values;
+            error, the largest of an entry of a mean, and error_bound; naive_encrypt_s and naive_decrypt_s, seconds of
+            one update a number at a time, extrapolated from naive_sample numbers. encrypt_s, add_s, decrypt_s and
+            critical_s under `cost` are those of the measured rounds; in the others of a simulation the same integers
+            travelled in clear.
     """
 
     schema: int = SCHEMA

@@ -1,7 +1,7 @@
 """Tables and figures of stored runs, and an index that names them.
 
     OUT/index.md   OUT/tables/<data set>-<table>.csv|md|tex   OUT/figures/<data set>[-<settings>]-<figure>.pdf|png
-    and, of tuned cells, OUT/tables/tuned|importance|budget.csv|md|tex   OUT/figures/budget.pdf|png
+    and, of tuned cells, OUT/tables/tuned|tuned-fixed-epochs|importance|budget.csv|md|tex   OUT/figures/budget.pdf|png
 
 The same records give the same bytes, but for the costs, which are measured. What another report left in OUT is
 overwritten where names agree and otherwise left alone; the index names what is current.
@@ -25,12 +25,13 @@ from results.comparisons import best_table, differences_table, ranks_table
 from results.frame import Frames, frames
 from results.pairs import detectable
 from results.persons import FOLDED, folded, persons, persons_table
+from results.protection import learns_table, protection, protection_table
 from results.render import Table, to_csv, to_latex, to_markdown, to_text
 from results.sensitivity import RATE, sensitivity, sensitivity_table, swept
 from results.store import Store
-from results.study import BASELINE, Study, cells, ordered, studies
+from results.study import BASELINE, Study, cells, ordered, plain, studies
 from results.style import Look, looks, save, style
-from results.tuned import Winner, everything
+from results.tuned import FIXED_EPOCHS, KEY, Winner, everything, repeats
 from results.tuning_tables import Pair, gains_table, importance_table, tuned_table
 
 PARTS = 4  # settings of one data set that figures are drawn for
@@ -46,6 +47,8 @@ TABLES: tuple[Callable[[Study, int], Table | None], ...] = (
     sensitivity_table,
     tables.unevenness_table,
     tables.costs_table,
+    protection_table,
+    learns_table,
 )
 FIGURES: dict[str, tuple[str, Draw]] = {
     "counts": ("training rows by office and class", lambda study, look, label: figures.class_counts(study, label)),
@@ -55,6 +58,8 @@ FIGURES: dict[str, tuple[str, Draw]] = {
 }
 SWEPT: dict[str, tuple[str, Draw]] = {"sensitivity": ("score by learning rate", sensitivity)}
 FOLDS: dict[str, tuple[str, Draw]] = {"persons": ("accuracy by person", persons)}
+PROTECTED: dict[str, tuple[str, Draw]] = {"protection": ("cost of protection", protection)}
+MEASURED = "Measured: seconds differ by machine and by day"
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ def report(
         keys: the runs to report, by (run_id, engine); all by default. Those that are not in the store are counted.
         title: of the index.
         stale: how many of them were made by other code than the present, where the caller has compared them.
-        tuned: folder of winners; those of the runs' data sets and partitions are reported.
+        tuned: folder of winners; those of the runs' cells are reported, whatever the strategy.
         pairs: run_ids of a default run and the tuned run of the same seed, for what tuning gained on test rows.
         origins: by run_id, where a run's hyper-parameters are from (see `frames`): a column *Tuned* in the tables.
 
@@ -125,10 +130,9 @@ def report(
         parts += [f"## {study.title}", to_markdown(table, "###").rstrip()]
         tables_ = [table, *(one(study, stale) for one in TABLES), gains_table(study, pairs, stale)]
         parts += ["### Tables", "\n".join(_written(folder, [*tables_, tables.problems_table(study)]))]
-        parts += ["### Figures", *_figures(folder, study, look)]
-    winners = _winners(found, tuned)
-    if winners:
-        parts += ["## Tuning", *_tuning(folder, winners, found, look)]
+        parts += ["### Figures", *_figures(folder, study, look), *_costs(folder, study, look)]
+    if tuned is not None and (winners := _winners(found, tuned)):
+        parts += ["## Tuning", *_tuning(folder, winners, tuned, found, look)]
     index = folder.text("index.md", "\n\n".join(parts) + "\n")
     return Report(index, tuple(folder.written), "\n".join(main))
 
@@ -167,12 +171,25 @@ def _figures(folder: _Folder, study: Study, look: dict[str, Look]) -> Iterator[s
         yield f"Drawn for the first {PARTS} of {len(parts)} settings; narrow the report with `--only` for the others."
 
 
+def _costs(folder: _Folder, study: Study, look: dict[str, Look]) -> Iterator[str]:
+    """Draw what protection costs, in every part of a study."""
+    with style():
+        for label, part in study.split()[:PARTS]:
+            yield from _drawn(folder, part, PROTECTED, look, label, MEASURED)
+
+
 def _drawn(
-    folder: _Folder, study: Study, chosen: dict[str, tuple[str, Draw]], look: dict[str, Look], label: str
+    folder: _Folder,
+    study: Study,
+    chosen: dict[str, tuple[str, Draw]],
+    look: dict[str, Look],
+    label: str,
+    standing: str = "",
 ) -> Iterator[str]:
     """Draw some figures of one part of a study."""
-    seeds = captions.seeds(cells(study)["runs"]).partition(".")[0]
-    standing = f"{seeds}. {detectable(study)} (paired, to {BASELINE})"
+    if not standing:
+        seeds = captions.seeds(cells(study)["runs"]).partition(".")[0]
+        standing = f"{seeds}. {detectable(study)} (paired, to {BASELINE})"
     for name, (what, draw) in chosen.items():
         shown = ", ".join(filter(None, (f"{study.title}: {what}", label)))
         yield from _saved(folder, f"{study.slug}-{name}", shown, standing, draw(study, look, label))
@@ -187,22 +204,29 @@ def _saved(folder: _Folder, name: str, what: str, standing: str, made: Sequence[
         yield f"{text} ([PDF]({stem}.pdf)). {standing}.\n\n![{text}]({stem}.png)"
 
 
-def _winners(found: Frames, folder: Path | None) -> list[Winner]:
-    """The winners of what the report is about: data sets, forms and partitions of its runs."""
-    if folder is None:
-        return []
-    options = ("dataset", "form", "partition")
-    held = set(found.runs[list(options)].astype(str).itertuples(index=False, name=None))
-    return [one for one in everything(folder) if tuple(str(one.key[name]) for name in options) in held]
+def _winners(found: Frames, folder: Path) -> list[Winner]:
+    """The winners of what the report is about: of all that makes a cell but the strategy."""
+    options = [name for name in KEY if name != "strategy"]
+    held = set(found.runs[options].map(plain).itertuples(index=False, name=None))
+    return [one for one in everything(folder) if tuple(plain(one.key[name]) for name in options) in held]
 
 
-def _tuning(folder: _Folder, winners: Sequence[Winner], found: Frames, look: dict[str, Look]) -> Iterator[str]:
+def _tuning(
+    folder: _Folder, winners: Sequence[Winner], tuned: Path, found: Frames, look: dict[str, Look]
+) -> Iterator[str]:
     """What tuning found: tables and the figure of its budget."""
-    made = [tuned_table(winners, set(found.runs["data_hash"])), importance_table(winners), budget_table(winners)]
+    others, hashes = repeats(tuned), set(found.runs["data_hash"])
+    made = [
+        tuned_table(winners, hashes),
+        tuned_table(_winners(found, tuned / FIXED_EPOCHS), hashes, fixed_epochs=True),
+        importance_table(winners),
+        budget_table(winners, others),
+    ]
     yield "### Tables"
     yield "\n".join(_written(folder, made))
     with style():
-        drawn = list(_saved(folder, "budget", "Tuning: accuracy against budget", STANDING, budget(winners, look)))
+        pages = budget(winners, look, others)
+        drawn = list(_saved(folder, "budget", "Tuning: accuracy against budget", STANDING, pages))
     if drawn:
         yield "### Figures"
         yield from drawn

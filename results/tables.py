@@ -48,6 +48,8 @@ def score_table(study: Study, stale: int = 0) -> Table:
         raw[f"{name}_percent"] = 100 * found[name]
         raw[f"{name}_half_width"] = 100 * found[f"{name}_half"]
         raw[f"{name}_all_equal"] = found[f"{name}_equal"].map({True: "true", False: "false"})
+    for name in ("score", "test_accuracy"):  # t s sqrt(1 + 1/n): of one new run, to hold a published figure against
+        raw[f"{name}_prediction_half_width"] = raw[f"{name}_half_width"] * (found["finished"] + 1) ** 0.5
     raw["persons_percent"], raw["persons_and_seeds_half_width"] = 100 * over["persons"], 100 * over["persons_half"]
     for name in ("seeds", "partition_hashes", "commits"):
         raw[name] = found[name].map(lambda values: " ".join(map(str, values)))
@@ -166,7 +168,7 @@ def unevenness_table(study: Study, stale: int = 0) -> Table | None:
 
 def costs_table(study: Study, stale: int = 0) -> Table:
     """Seconds and bytes of a run, median over seeds, every engine apart. Differs by machine and by day."""
-    runs = study.frames.runs[study.frames.runs["status"] == "ok"]
+    runs, sampled = _without_samples(study, study.frames.runs[study.frames.runs["status"] == "ok"])
     by = [*study.row, "engine", *(["trainer"] if runs["trainer"].nunique() > 1 else [])]
     seconds = [name for name in runs.columns if name.endswith("_s") and (runs[name] > 0).any()]
     groups = runs.groupby(by, observed=True, sort=True)
@@ -179,15 +181,28 @@ def costs_table(study: Study, stale: int = 0) -> Table:
     for name in ("bytes_up", "bytes_down"):
         shown[f"{name.replace('bytes_', '').capitalize()} [MB]"] = text.numbers(found[name] / 1e6, 2)
     raw = found.astype(dict.fromkeys(by, str))
-    pairs = set(zip(runs["machine"], runs["cpu_path"], strict=True))
-    machines = "; ".join(sorted(f"{machine}, {path}" for machine, path in pairs))
     caption = (
         "Median over seeds of a whole run (a worker's first run also loads and compiles); bytes are totals over the "
         "offices. Times are measured: they differ by day.",
-        f"Machine: {machines or 'none'}.",
+        f"{captions.plural(sampled, 'protected run').capitalize()} measured protection in a sample of the rounds: only "
+        "training and scoring count here, the rest is in the table of protection." * bool(sampled),
+        captions.machines(runs),
         captions.provenance(study, stale),
     )
     return pieces.table(study, "costs", caption, raw, shown, left=len(by))
+
+
+def _without_samples(study: Study, runs: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Runs without the totals of those that were protected in some of their rounds, and how many these are.
+
+    Such totals are neither the plain twin's nor the protocol's.
+    """
+    found = study.frames.protection
+    sampled = runs.index.isin(found.loc[found["measured_rounds"] < found["all_rounds"], "run"])
+    totals = [name for name in runs.columns if name.endswith("_s") or name in ("bytes_up", "bytes_down")]
+    kept = runs.astype(dict.fromkeys(totals, float))
+    kept.loc[sampled, [name for name in totals if name not in ("train_s", "evaluate_s")]] = float("nan")
+    return kept, int(sampled.sum())
 
 
 def problems_table(study: Study) -> Table | None:

@@ -50,6 +50,11 @@ def numbers(values: pd.Series[float], digits: int = 2) -> pd.Series[str]:
     return _series((text[1:] if text == zero else text for text in texts), values)
 
 
+def significant(values: pd.Series[float], digits: int = 2, nothing: str = NOTHING) -> pd.Series[str]:
+    """Numbers with so many significant digits: `0.0012`, `3.4e-05`."""
+    return _series((nothing if value != value else f"{value:.{digits}g}" for value in values), values)
+
+
 def p_values(values: pd.Series[float]) -> pd.Series[str]:
     """`0.031`, or `<0.001`."""
     return _series(

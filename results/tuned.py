@@ -20,6 +20,7 @@ import yaml
 from results import ResultsError
 from results.study import slug
 
+FIXED_EPOCHS = "fixed-epochs"  # folder of winners whose local epochs were not tuned
 KEY = ("dataset", "form", "test_persons", "partition", "model", "clients", "fraction", "strategy")
 
 
@@ -80,7 +81,7 @@ class Winner(msgspec.Struct, frozen=True, kw_only=True):
         key: the cell, by KEY.
         options: what a run is to be given, as on a command line (the strategy with its tuned fields among them).
         finalists: the best five, the winner first; the default is in `trials` as number 0.
-        importance: share of the variance of the values that each parameter explains (sums to 1).
+        importance: share of the variance of the values that each parameter explains (sums to 1); empty if unknown.
         study: how it was tuned: trials, rounds, seeds, fresh_seeds, validation, seed, data_hash, commit, versions.
         halving_loses: share of random deals into batches in which halving would have stopped the best trial; known
             only where every trial ran to the end, else None.
@@ -111,28 +112,48 @@ def find(folder: Path, key: Mapping[str, Any]) -> Winner | None:
     """The winner of a cell, or None where it has not been tuned.
 
     Raises:
-        ResultsError: its file is not a winner's.
+        ResultsError: its file is not that cell's.
     """
     path = folder / f"{file_name(key)}.yaml"
     return read(path) if path.exists() else None
 
 
 def everything(folder: Path) -> list[Winner]:
-    """Every winner of a folder, by file name; none where there is no folder."""
+    """Every winner of a folder, by file name; none where there is no folder.
+
+    Raises:
+        ResultsError: as `read`.
+    """
     return [read(path) for path in sorted(folder.glob("*.yaml"))]
+
+
+def repeats(folder: Path) -> list[Winner]:
+    """Winners of further studies of the same cells, by other study seeds: they say how much a search varies.
+
+    Raises:
+        ResultsError: as `read`.
+    """
+    return [read(path) for path in sorted(folder.glob("seed-*/*.yaml"))]
 
 
 def read(path: Path) -> Winner:
     """One file.
 
     Raises:
-        ResultsError: it cannot be read, or is not a winner's.
+        ResultsError: it cannot be read, is not a winner's, or bears the name of another cell.
     """
     try:
-        return msgspec.convert(yaml.load(path.read_text("utf-8"), _LOADER), Winner)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, msgspec.ValidationError) as error:
+        # ValueError: a date that is none is YAML's own, and no YAMLError
+        found = msgspec.convert(yaml.load(path.read_text("utf-8"), _LOADER), Winner)
+        lacking = [name for name in KEY if name not in found.key]
+        if lacking or not found.finalists:
+            raise ValueError(f"without {', '.join(lacking) or 'a finalist'}")
+        if path.stem != found.name:
+            raise ValueError(f"its key is that of {found.name}")
+    except (OSError, ValueError, yaml.YAMLError, msgspec.ValidationError) as error:
         what = " ".join(str(error).split())
         raise ResultsError(f"{path}: not a tuned cell ({what}); remove it and tune again with `make tune`") from None
+    return found
 
 
 def write(folder: Path, winner: Winner) -> Path:

@@ -6,18 +6,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import pandas as pd
 
 from results import captions, pieces, text
-from results.comparisons import NUMBERS, adjusted, against, seeds_by, with_claims
+from results.comparisons import NUMBERS, adjusted, against, columns, seeds_by, with_claims
 from results.frame import ORIGIN
 from results.persons import accuracies
 from results.render import Table
 from results.statistics import half_width
-from results.study import CLAIM_SEEDS, Study, natural, ordered, plain
+from results.study import Study, natural, ordered, plain
 from results.tuned import KEY, Winner
 
 Pair = tuple[str, str]  # run_id of a default run, run_id of the tuned run of the same seed
@@ -38,11 +38,14 @@ def names_of(winners: Sequence[Winner]) -> list[dict[str, str]]:
     return [{name: plain(one.key[name]) for name in (*differing, *_NAMED)} for one in winners]
 
 
-def tuned_table(winners: Sequence[Winner], data_hashes: Collection[str] = ()) -> Table | None:
+def tuned_table(
+    winners: Sequence[Winner], data_hashes: Collection[str] = (), fixed_epochs: bool = False
+) -> Table | None:
     """A row a tuned cell: the values that won, what they scored, what the default scored, what a run of them takes.
 
     Args:
         data_hashes: of the data that the report's runs were made on; a winner of other data says so.
+        fixed_epochs: the local epochs of these winners were not tuned: a second table, of equal work in a round.
     """
     winners = in_order(winners)
     if not winners:
@@ -98,7 +101,8 @@ def tuned_table(winners: Sequence[Winner], data_hashes: Collection[str] = ()) ->
         *_halving(winners),
     )
     left = len(names_of(winners)[0]) + 1
-    return _table("tuned", "tuned hyper-parameters", caption, pd.DataFrame(raw), pd.DataFrame(shown), left)
+    name, title = ("tuned-fixed-epochs", ", local epochs fixed") if fixed_epochs else ("tuned", "")
+    return _table(name, f"tuned hyper-parameters{title}", caption, pd.DataFrame(raw), pd.DataFrame(shown), left)
 
 
 def importance_table(winners: Sequence[Winner]) -> Table | None:
@@ -149,19 +153,8 @@ def gains_table(study: Study, pairs: Sequence[Pair], stale: int = 0) -> Table | 
     found = found.sort_values(["difference", "cell"], kind="stable").reset_index(drop=True)
     mean = _mean_gain(joined)
     cell = found[names].rename(columns={"notation": "strategy"})
-    shown = cell.assign(
-        **{
-            "Pairs": found["pairs"].astype(str),
-            "Gain [points]": text.points(found["difference"], found["half"], found["equal"]),
-            "Over persons, seeds [points]": text.points(
-                found["crossed"], found["crossed_half"], found["crossed_half"] == 0
-            ),
-            "Step-down p": text.p_values(found["p_step_down"]),
-            "Holm p": text.p_values(found["p_holm"]),
-            "Least detectable [points]": text.numbers(found["least"]),
-            "Claim": found["claim"].replace("", text.NOTHING).mask(found["default_won"], "the default won"),
-        }
-    )
+    shown = cell.assign(**columns(found, "Gain")).drop(columns="d_z")
+    shown["Claim"] = shown["Claim"].mask(found["default_won"], "the default won")
     last = dict.fromkeys(shown.columns, "") | {
         "partition": f"mean over {captions.plural(len(found), 'cell')}",
         "Pairs": str(mean["pairs"]),
@@ -193,9 +186,9 @@ def gains_table(study: Study, pairs: Sequence[Pair], stale: int = 0) -> Table | 
         f"Family of the corrected p: the {captions.plural(len(found), 'cell')} of this table; step-down max-t by joint "
         "sign flips of seeds, none where a cell lacks seeds that others have. Where the default won there is nothing "
         "to test.",
-        f"Claim: step-down p below 0.05, {captions.number(CLAIM_SEEDS)} pairs or more, and a difference of at least "
-        "the least detectable one.",
+        captions.claim(),
         "Mean over cells: every seed's mean over the cells, interval over seeds; it is about these cells alone.",
+        _unpaired(study, pairs, names, joined["cell"]),
         *pieces.ending(study, stale),
     )
     return pieces.table(study, "gains", caption, raw.rename(columns=_CSV), shown, left=len(names))
@@ -234,6 +227,13 @@ def named(study: Study, defaults: pd.DataFrame) -> list[str]:
     free = [name for name in study.settings if name != ORIGIN]
     groups = defaults.groupby(["partition", "notation"], observed=True)
     return ["partition", "notation", *(name for name in free if (groups[name].nunique() > 1).any())]
+
+
+def _unpaired(study: Study, pairs: Sequence[Pair], names: list[str], listed: Iterable[str]) -> str:
+    """The cells of which no pair finished: they must not vanish."""
+    defaults = study.primary[study.primary["run_id"].isin({default for default, _ in pairs})]
+    lost = sorted(set(defaults[names].astype(str).agg(", ".join, axis="columns")) - set(listed))
+    return f"No pair finished of: {'; '.join(lost)}." if lost else ""
 
 
 def _mean_gain(joined: pd.DataFrame) -> dict[str, Any]:

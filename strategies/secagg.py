@@ -49,6 +49,7 @@ class SecAgg(Protected):
         "server": "sums, hence the model up to its first weights",
         "office": "model, sums",
         "server and one office": "no single update",
+        "server and t offices": "all updates",
     }
     examples: ClassVar[tuple[str, ...]] = ("secagg", "secagg(bits=12, inner=fedprox(mu=0.01))")
 

@@ -105,5 +105,9 @@ def _counts(num_examples: int, num_batches: int) -> MetricRecord:
 def payload_bytes(content: RecordDict) -> int:
     """Bytes of the arrays in a message, which grow with the model. Flower's envelope, some hundred bytes, is not in."""
     records = (record for record in content.values() if isinstance(record, ArrayRecord))
-    arrays = (array for record in records for array in record.values())
-    return sum(math.prod(array.shape) * np.dtype(array.dtype).itemsize for array in arrays)
+    return sum(nbytes(array) for record in records for array in record.values())
+
+
+def nbytes(array: Array) -> int:
+    """Bytes of an array's numbers."""
+    return math.prod(array.shape) * np.dtype(array.dtype).itemsize

@@ -10,6 +10,7 @@ times the median, is left out before a strategy sees it.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from time import perf_counter, sleep
 
@@ -21,11 +22,13 @@ from flwr.supercore.run import Run
 
 from experiments.dropout import PHASES, Drop
 from experiments.seeds import Purpose, stream
+from strategies.protection.sums import bytes_of_sums
 from strategies.wire import arrays_of, config_of, payload_bytes, unpack
 
 log = logging.getLogger(__name__)
 
 TOO_LONG = 1e6  # times the round's median update length
+SET_UP = ("join", "agree")  # phases of a protected run that come before its rounds
 
 
 class Diverged(Exception):
@@ -62,6 +65,7 @@ class OrderedGrid(Grid):
         self.office_of = {node: office for office, node in enumerate(nodes)}
         self.bytes_up = [0] * len(nodes)
         self.bytes_down = [0] * len(nodes)
+        self.bytes_by_round: Counter[tuple[str, int]] = Counter()  # of `up` and `down`, under protection
         self.rejected = [0] * len(nodes)
         self.train_s = 0.0
         self._next_round(rounds_done)
@@ -164,7 +168,22 @@ class OrderedGrid(Grid):
             if message.content is not sent:  # most strategies send everybody the same record
                 sent, down = message.content, payload_bytes(message.content)
             self.bytes_down[office] += down
-            self.bytes_up[office] += payload_bytes(reply.content)
+            up = payload_bytes(reply.content)
+            self.bytes_up[office] += up
+            if self.protected:
+                self._count_by_round(message, down, up)
+
+    def _count_by_round(self, message: Message, down: int, up: int) -> None:
+        """What protection sends is counted by round: in a simulation some rounds are in clear and cost nothing.
+
+        A sum travels with the next round's messages, but is of its own round. Set-up is of round 0.
+        """
+        round_ = 0 if config_of(message.content).get("phase") in SET_UP else self.round
+        sums = bytes_of_sums(arrays_of(message.content))
+        self.bytes_by_round["up", round_] += up
+        self.bytes_by_round["down", round_] += down - sum(sums.values())
+        for of, size in sums.items():
+            self.bytes_by_round["down", of] += size
 
     def _good(self, messages: list[Message], replies: list[Message]) -> list[Message]:
         lengths = np.array([update_length(m.content, r.content) for m, r in zip(messages, replies, strict=True)])

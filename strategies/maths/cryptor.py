@@ -32,7 +32,7 @@ import numpy as np
 import phe.util
 from gmpy2 import mpz
 
-from strategies.maths.obfuscators import EXPECTED, Obfuscators, check_fit, obfuscators
+from strategies.maths.obfuscators import EXPECTED, Obfuscators, build, check_fit
 from strategies.maths.paillier import PaillierError, Payload, PrivateKey, PublicKey
 
 Task = Literal["setup", "make", "decrypt"]
@@ -48,7 +48,8 @@ class Cryptor:
         processes: 1 works in this process; more are worker processes, started here.
         expected: how many obfuscators it is likely to make in its life: chooses the size of the tables.
 
-    With one process tables are made when first needed; `setup` makes them at a time of your choosing.
+    Tables are made when first needed; `setup` makes them at a time of your choosing. A script that starts workers does
+    so under `if __name__ == "__main__":`, since they import it.
     """
 
     def __init__(
@@ -159,7 +160,7 @@ class _Engine:
 
     @cached_property
     def _source(self) -> Obfuscators:
-        return obfuscators(self._obfuscator, self._key, self._expected)
+        return build(self._obfuscator, self._key, self._expected)
 
     def run(self, task: Task, argument: Any) -> list[mpz]:
         """`make` so many obfuscators, or `decrypt` a payload; `setup` makes the tables and nothing else."""
@@ -233,7 +234,7 @@ def _answers(workers: Sequence[_Worker]) -> list[list[mpz]]:
 
 @dataclass(frozen=True)
 class NaiveCost:
-    """One number a ciphertext by phe alone, extrapolated from a sample to `count` numbers, in seconds."""
+    """One number a ciphertext by phe alone, in CPU seconds, extrapolated from a sample to `count` numbers."""
 
     count: int
     sample: int
@@ -243,14 +244,14 @@ class NaiveCost:
 
 
 def naive_cost(key: PrivateKey, count: int, sample: int = 20) -> NaiveCost:
-    """Seconds that phe takes to encrypt, and to decrypt, `count` numbers one by one, by `sample` of them."""
+    """CPU seconds that phe takes to encrypt, and to decrypt, `count` numbers one by one, by `sample` of them."""
     public, private = key.phe()
     weights = [secrets.SystemRandom().gauss(0.0, 0.1) for _ in range(sample)]
-    start = time.perf_counter()
+    start = time.process_time()
     ciphertexts = [public.encrypt(weight) for weight in weights]
-    middle = time.perf_counter()
+    middle = time.process_time()
     opened = [private.decrypt(ciphertext) for ciphertext in ciphertexts]
-    end = time.perf_counter()
+    end = time.process_time()
     if opened != weights:
         raise PaillierError("phe did not give back what it had encrypted: this key is broken")
     scale = count / sample

@@ -1,7 +1,8 @@
 """What one update costs under Paillier: `python -m strategies.maths.paillier_costs --help`.
 
 Every figure is a median of several, measured in one run beside the naive cost: one number a ciphertext, by phe with
-gmpy2. Ratios to it carry over to other machines, seconds do not.
+gmpy2. Ratios to it carry over to other machines, seconds do not. With one process seconds are the CPU's, so that
+other work on the machine counts little.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ def main() -> None:
     options.add_argument("--bits", type=int, default=16, help="bits of a weight (default %(default)s)")
     options.add_argument("--modulus", type=int, default=DEFAULT_BITS, help="bits of n (default %(default)s)")
     options.add_argument("--processes", type=int, default=1, help="worker processes (default %(default)s)")
+    options.add_argument("--expected", type=int, default=10_000, help="obfuscators that the tables are made for")
     options.add_argument("--repeats", type=int, default=5, help="each figure is a median of so many")
     options.add_argument("--textbook", action="store_true", help="measure the slow reference as well")
     chosen = options.parse_args()
@@ -40,12 +42,13 @@ def main() -> None:
 
 def report(key: PrivateKey, slots: Packing, chosen: argparse.Namespace) -> None:
     """Print one key's figures."""
+    clock = Clock(wall=chosen.processes > 1)
     naive = naive_cost(key, slots.count)
     print(f"naive: encrypt {naive.encrypt_s:.0f} s, decrypt {naive.decrypt_s:.0f} s by {naive.sample} numbers")
     values = np.random.default_rng(0).integers(0, 2 ** (slots.bits - 2), slots.count).astype(np.uint32)
     plaintexts = slots.pack(values, 1)
-    pack = _median(chosen.repeats, slots.pack, values, 1)
-    unpack = _median(chosen.repeats, slots.unpack, plaintexts)
+    pack = clock.median(chosen.repeats, slots.pack, values, 1)
+    unpack = clock.median(chosen.repeats, slots.unpack, plaintexts)
     size = slots.plaintexts * key.public.ciphertext_bytes
     print(
         f"{slots.plaintexts} ciphertexts, {size / (4 * slots.count):.4f} of float32's bytes, "
@@ -58,30 +61,37 @@ def report(key: PrivateKey, slots: Packing, chosen: argparse.Namespace) -> None:
             continue
         if name == "textbook" and not chosen.textbook:
             continue
-        with Cryptor(key, name, chosen.processes) as cryptor:
-            tables = _median(1, cryptor.setup)
-            encrypt = _median(chosen.repeats, cryptor.encrypt, plaintexts)
+        with Cryptor(key, name, chosen.processes, chosen.expected) as cryptor:
+            tables = clock.median(1, cryptor.setup)
+            encrypt = clock.median(chosen.repeats, cryptor.encrypt, plaintexts)
             cryptor.prepare(slots.plaintexts * chosen.repeats)
             cryptor.setup()  # returns when that is done
-            ahead = _median(chosen.repeats, cryptor.encrypt, plaintexts)
+            ahead = clock.median(chosen.repeats, cryptor.encrypt, plaintexts)
             payload = cryptor.encrypt(plaintexts)
-            decrypt = _median(min(3, chosen.repeats), cryptor.decrypt, payload)
+            decrypt = clock.median(min(3, chosen.repeats), cryptor.decrypt, payload)
         print(
             f"{name:>9}: tables {tables:.2f}, encrypt {encrypt:.4f} (1/{naive.encrypt_s / encrypt:,.0f} of naive), "
             f"with prepared obfuscators {ahead:.4f}, decrypt {decrypt:.2f} (1/{naive.decrypt_s / decrypt:,.0f})"
         )
-    check = _median(chosen.repeats, key.public.check, payload, slots.plaintexts)
-    add = _median(chosen.repeats, key.public.add, payload, payload)
+    check = clock.median(chosen.repeats, key.public.check, payload, slots.plaintexts)
+    add = clock.median(chosen.repeats, key.public.add, payload, payload)
     print(f"check {1e3 * check:.1f} ms, add {1e3 * add:.1f} ms")
 
 
-def _median(repeats: int, what: Callable[..., object], *arguments: object) -> float:
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        what(*arguments)
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+class Clock:
+    """Medians of CPU seconds, or of wall seconds where other processes do the work."""
+
+    def __init__(self, wall: bool) -> None:
+        self._now = time.perf_counter if wall else time.process_time
+
+    def median(self, repeats: int, what: Callable[..., object], *arguments: object) -> float:
+        """Seconds of one call, of so many."""
+        seconds = []
+        for _ in range(repeats):
+            start = self._now()
+            what(*arguments)
+            seconds.append(self._now() - start)
+        return statistics.median(seconds)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,14 @@
                                                           Encryption and Decryption, ACSAC 2021)
 
 with p' prime, so that the order of every element mod p can be verified. Both are pairs (x, m x + 1) of primes, m = 2
-or 2a. A sieve strikes out, from a window of a million odd x at a random place, those where x or m x + 1 has a factor
-below 2^20; what is left is tried in random order, so that a prime after a long gap is no likelier than its neighbours.
+or 2a, as rare as the square of their length in bits L. A sieve strikes out, from a window of L^2 / 2 odd x at a random
+place, those where x or m x + 1 has a factor below 2 L^2; what is left is tried in random order, so that a prime after
+a long gap is hardly likelier than its neighbours.
 
-The paper asks (as its public implementations show: encryptogroup's `opt_paillier`, the optimised variant of
-ZenGo-X's `kzen-paillier`) for primes p = 2 a p' + 1, q = 2 b q' + 1 with a, b, p', q' pairwise coprime, and takes a
-and b of twice the security level each (224 bits at 112, 256 at 128). Here a and b have 448 bits, far beyond what
-the square-root attack on the order 2a needs (2^224), and all four are distinct primes.
+Public implementations of the paper (PrimiHub's `opt_paillier`, a variant of ZenGo-X's `kzen-paillier`) ask for primes
+p = 2 a p' + 1, q = 2 b q' + 1 with a, b, p', q' pairwise coprime, and take a and b of twice the security level: 224
+bits each for 112, 256 for 128, against square-root attacks on the order 2a. Here a and b have 448 bits (2^224 steps,
+far more than factoring n takes), and a, b, p', q' are four primes.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ from numpy.typing import NDArray
 from strategies.base import StrategyError
 
 SUBGROUP_BITS = 448
-_SIEVE = 1 << 20  # largest factor struck out, and odd candidates in a window
 _ROUNDS = 40  # Miller-Rabin rounds of a final test
 
 Found = tuple[int, int]  # p, and the odd prime factor of p - 1 that serves: p' of a safe prime, a of a subgroup prime
@@ -101,18 +101,21 @@ def _search(low: mpz, high: mpz, m: mpz) -> tuple[mpz, mpz]:
 
 
 def _candidates(low: mpz, high: mpz, m: mpz) -> list[mpz]:
-    """Odd x of one random window of [low, high), in random order: neither x nor m x + 1 has a factor below 2^20."""
-    odd = min(_SIEVE, int(high - low) // 4)
+    """Odd x of one random window of [low, high), in random order: neither x nor m x + 1 has a small factor."""
+    length = int((m * high).bit_length())
+    odd = min(length**2 // 2, int(high - low) // 4)
     x = (low + secrets.randbelow(int(high - low) - 2 * odd)) | 1  # the window is x, x + 2, ..., all below high
-    primes = _odd_primes(int(min(_SIEVE, low - 1)))
+    primes = _odd_primes(int(min(2 * length**2, low - 1)))
     residue = np.array([int(x % q) for q in primes.tolist()])
     inverse = np.array([int(invert(m, q)) if m % q else 0 for q in primes.tolist()])
     half = (primes + 1) // 2  # 1/2 mod q
     keep = np.ones(odd, np.bool_)
     for wanted, of in ((0, primes > 0), (-inverse, inverse > 0)):  # q | x + 2i,  and  x + 2i = -1/m mod q
         start = (wanted - residue) % primes * half % primes
-        for i, q in zip(start[of].tolist(), primes[of].tolist(), strict=True):
+        often = of & (primes < odd)
+        for i, q in zip(start[often].tolist(), primes[often].tolist(), strict=True):
             keep[i::q] = False
+        keep[start[of & (start < odd)]] = False  # what is longer than the window strikes once at most
     left = np.flatnonzero(keep).tolist()
     secrets.SystemRandom().shuffle(left)
     return [x + 2 * i for i in left]

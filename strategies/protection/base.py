@@ -84,7 +84,7 @@ class Protected(Strategy):
     dp: ClassVar[str] = "refused: noise goes inside protection, not around it"
     encrypted_share: ClassVar[float] = 1.0  # of the weights
     assumption: ClassVar[str]  # see `assumes`
-    sees: ClassVar[Mapping[str, str]]  # who learns what, for tables: by `server`, `office`, `server and office`
+    sees: ClassVar[Mapping[str, str]]  # who learns what: server, office, server and one office, ... and t offices
 
     inner: Strategy = field(default_factory=FedAvg)
     bits: int = field(default=16, kw_only=True)

@@ -37,7 +37,8 @@ from strategies.wire import arrays_of, config_of
 if TYPE_CHECKING:
     from strategies.protection.vault import Vault
 
-HEADROOM = 4.0  # auto clip: so many times the largest entry of a layer's last mean (at first, of its first weights)
+# Auto clip: so many times the largest entry of a layer's last mean, and in round 1 of its first weights.
+HEADROOM, FIRST_HEADROOM = 4.0, 8.0
 ABSTAINS = "abstains"
 
 Score = Callable[[NDArray[np.float32]], MetricRecord]
@@ -196,7 +197,7 @@ class ProtectedOffice:
         if not config.get("first"):
             return self._reply(context, {}), memory
         model = self.office.first().astype(np.float32, copy=False)
-        clip = [HEADROOM * float(np.abs(part).max(initial=0)) or 1.0 for part in self._layers(model)]
+        clip = [FIRST_HEADROOM * float(np.abs(part).max(initial=0)) or 1.0 for part in self._layers(model)]
         first = {**memory, "model": model, "round": np.array(0), "clip": np.array(clip)}
         return self._reply(context, {"state": self._seal(first)}), memory
 

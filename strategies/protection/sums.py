@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from strategies.base import Memory
 from strategies.maths.streams import ProtectionError
-from strategies.wire import NumpyArray, arrays_of
+from strategies.wire import NumpyArray, arrays_of, nbytes
 
 Bytes = NDArray[np.uint8]
 
@@ -98,6 +98,16 @@ def read_sums(record: ArrayRecord) -> list[ProtectedSum]:
         clear = f"{name}-clear" in record
         sums.append(ProtectedSum(int(number), tuple(map(int, offices)), record[name].numpy(), notes, clear))
     return sorted(sums, key=lambda one: one.round)
+
+
+def bytes_of_sums(record: ArrayRecord) -> dict[int, int]:
+    """Bytes of the sums in a record, by the round each is of."""
+    found: dict[int, int] = {}
+    for name, array in record.items():
+        if name.startswith("sum-"):
+            round_ = int(name.split("-")[1])
+            found[round_] = found.get(round_, 0) + nbytes(array)
+    return found
 
 
 def flatten(memory: Mapping[str, NDArray[Any]]) -> bytes:

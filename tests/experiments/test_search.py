@@ -1,6 +1,9 @@
 """What tuning asks for: a function of what finished, with nothing left to chance or to the order of arrival."""
 
+from pathlib import Path
+
 import numpy as np
+import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
@@ -24,6 +27,7 @@ from experiments.search import (
     untuned,
 )
 from experiments.spec import STRATEGIES, RunSpec
+from strategies.fedprox import FedProx
 
 NOTATIONS = sorted({text for cls in STRATEGIES.values() for text in cls.examples})
 
@@ -120,7 +124,7 @@ def test_importance_is_of_the_parameter_that_matters() -> None:
     assert list(found) == list(SHARED)
     assert found["client_lr"] > 0.5
     assert sum(found.values()) == pytest.approx(1)
-    assert set(importance(finished(1)[:2], space_of(spec()).default).values()) == {0.0}, "two trials say nothing"
+    assert importance(finished(1)[:2], space_of(spec()).default) == {}, "two trials say nothing"
 
 
 def test_steps_cannot_be_tuned_beside_epochs() -> None:
@@ -132,6 +136,55 @@ def test_steps_cannot_be_tuned_beside_epochs() -> None:
 def test_a_storage_that_cannot_be_opened_is_told(url: str) -> None:
     with pytest.raises(UserError, match=r"--storage .* cannot be opened"):
         storage_of(url)
+
+
+def test_a_password_is_not_told() -> None:
+    with pytest.raises(UserError, match=r"//me:\*\*\*@127\.0\.0\.1:1/x") as error:
+        storage_of("postgresql+psycopg://me:geheim@127.0.0.1:1/x")
+    assert "geheim" not in str(error.value)
+
+
+def test_a_journal_goes_on_where_power_was_lost(tmp_path: Path) -> None:
+    """Half a line at the end would take with it what is appended to it, and the whole file after that."""
+    path = tmp_path / "studies.journal"
+    optuna.create_study(storage=storage_of(f"journal:{path}"), study_name="a")
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[: len(whole) // 2].replace(b"\n", b""))
+    optuna.create_study(storage=storage_of(f"journal:{path}"), study_name="b")
+    assert optuna.get_all_study_names(storage_of(f"journal:{path}")) == ["a", "b"]
+    assert path.read_bytes().startswith(whole)
+
+
+def test_a_strategy_may_narrow_what_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule that forbids momentum at the clients is tuned without it, and that is no parameter of its own."""
+    monkeypatch.setattr(FedProx, "search_space", lambda self: {"mu": (1e-3, 1.0), "momentum": [0.0]})
+    one = spec(strategy="fedprox(mu=0.3)")
+    space = space_of(one)
+    assert list(space.distributions) == [*SHARED, "mu"]
+    assert space.own == ("mu",)
+    asked = [params for batch in range(3) for params in propose(space, finished(2), 0, batch)]
+    assert {params["momentum"] for params in asked} == {0.0}
+    assert options_of(one.strategy, asked[3])["optimizer"].startswith("sgd(momentum=0.0")
+    assert untuned(one.strategy) == "fedprox"
+
+
+def test_what_is_fixed_stays_at_its_default() -> None:
+    """As many trials, and epochs that no winner can buy itself more steps with."""
+    space = space_of(spec(strategy="fedprox", local_epochs=2), ("local_epochs",))
+    assert list(space.distributions) == [*SHARED, "mu"]
+    told: list[FrozenTrial] = []
+    for batch in range(3):
+        for place, params in enumerate(propose(space, told[: BATCH * batch], 0, batch)):
+            told.append(trial_of(space, params, {15: 1 / (batch + place + 1)}, 15, batch, place))
+    assert {trial.params["local_epochs"] for trial in told} == {2}
+    assert len({trial.params["client_lr"] for trial in told}) == 3 * BATCH
+    assert importance(told, space.default)["local_epochs"] == 0
+
+
+def test_three_parameters_of_its_own_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FedProx, "search_space", lambda self: dict.fromkeys("abc", (0.1, 1.0)))
+    with pytest.raises(UserError, match=r"fedprox wants 3 parameters tuned; at most 2"):
+        space_of(spec(strategy="fedprox"))
 
 
 def test_strategies_take_back_the_notation_they_are_filed_under() -> None:

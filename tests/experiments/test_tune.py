@@ -12,8 +12,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import mean
-from typing import Any
 
 import numpy as np
 import optuna
@@ -25,13 +23,13 @@ from experiments.__main__ import main
 from experiments.errors import UserError
 from experiments.plan import load_data
 from experiments.provenance import ROOT
-from experiments.run import advance, run
+from experiments.search import storage_of
 from experiments.spec import RunSpec
-from experiments.study import FOLDS, FRESH_SEED, SEED, Study, Terms, cells_of, key_of, value_at
-from experiments.tune import _alone
+from experiments.study import FOLDS, FRESH_SEED, SEED, Cell
+from experiments.tune import alone
 from results import tuned
 from results.store import Store
-from tests.experiments.problems import dataset, problem
+from tests.experiments.problems import dataset
 
 GRID = """
 dataset: table
@@ -184,8 +182,6 @@ def test_a_finished_study_is_not_run_again(grid: Path, whole: Path, tmp_path: Pa
 
 
 def test_optuna_reads_the_journal(whole: Path) -> None:
-    from experiments.search import storage_of
-
     storage = storage_of(f"journal:{whole / 'tuned' / 'studies.journal'}")
     names = optuna.get_all_study_names(storage)
     assert len(names) == 2
@@ -255,67 +251,10 @@ def test_no_test_row_can_be_reached_from_what_tuning_is_given() -> None:
         assert secret not in whole.tobytes()
 
 
-def test_a_study_is_told_the_answers_in_the_order_it_asked() -> None:
-    """The generator alone, fed by runs in this process: no Ray, and the values are those of the runs."""
-    spec, data = problem(strategy="fedprox(mu=0.01)", rounds=25, min_examples=4)
-    [cell] = cells_of([spec, spec])
-    terms = Terms(trials=10, rounds=2)
-    study = Study(cell, terms, None)
-    asking, asked = study.run(), []
-    orders = next(asking)
-    try:
-        while True:
-            asked.append(orders)
-            orders = asking.send([advance(ask.spec, data, until=ask.until)[0] for ask in orders])
-    except StopIteration as end:
-        winner = end.value
-    assert [len(orders) for orders in asked] == [50, 25]
-    assert study.asks == 75
-    default = [run(cell.run(cell.space.default, terms, SEED + i), data) for i in range(FOLDS)]
-    assert winner.trials[0].value == mean(value_at(record, 2) for record in default)
-    assert winner.trials[0].params == cell.space.default
-    assert "mu" in winner.importance
-    assert winner.key == key_of(spec)
-
-
-def test_a_run_that_diverged_is_worth_nothing_from_then_on() -> None:
-    spec, data = problem(rounds=4, client_lr=1e6)
-    record = run(spec, data)
-    assert record.status == "diverged"
-    assert value_at(record, 4) == 0.0
-
-
-def test_other_defaults_and_other_terms_are_other_studies() -> None:
-    spec, _ = problem()
-    other, _ = problem(client_lr=0.3)
-
-    def name(one: RunSpec, **terms: Any) -> str:
-        [cell] = cells_of([one])
-        return Study(cell, Terms(**terms), None).name
-
-    assert name(spec) == name(spec, trials=120), "more trials go on with the same study"
-    assert len({name(spec), name(other), name(spec, rounds=8), name(spec, seed=1), name(spec, halving=False)}) == 5
-    assert tuned.file_name(key_of(spec)) == tuned.file_name(key_of(other)), "but they tune the same cell"
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"trials": 25}, "multiple of 10"),
-        ({"trials": 0}, "multiple of 10"),
-        ({"rounds": 0}, "at least 1"),
-        ({"seed": -1}, "at least 0"),
-    ],
-)
-def test_terms_that_make_no_sense(options: dict[str, int], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        Terms(**options)
-
-
 def test_two_drivers_do_not_tune_into_one_folder(tmp_path: Path) -> None:
-    with _alone(tmp_path), pytest.raises(UserError, match="another process is tuning"), _alone(tmp_path):
+    with alone(tmp_path), pytest.raises(UserError, match="another process is tuning"), alone(tmp_path):
         pass
-    with _alone(tmp_path):
+    with alone(tmp_path):
         pass
 
 
@@ -328,6 +267,9 @@ def test_two_drivers_do_not_tune_into_one_folder(tmp_path: Path) -> None:
         (["--only", "strategy=fedprox"], "fedprox"),
         (["--set", "min_examples=5000"], "--min-examples"),
         (["--workers", "0"], "--workers"),
+        (["--results", "/proc/nowhere"], "choose another --results"),
+        (["--storage", "journal:/proc/nowhere"], "cannot be opened"),
+        (["--storage", "studies.db"], "expected journal:FILE"),
     ],
 )
 def test_bad_input_is_told_before_anything_is_trained(
@@ -336,6 +278,38 @@ def test_bad_input_is_told_before_anything_is_trained(
     assert main(command(grid, tmp_path, *arguments)[3:]) == 2
     assert message in capsys.readouterr().err
     assert stored(tmp_path) == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "folder", "epochs"),
+    [
+        ([], "tuned", 3),
+        (["--seed", "2"], "tuned/seed-2", 3),
+        (["--fixed-epochs"], "tuned/fixed-epochs", 1),
+        (["--fixed-epochs", "--seed", "2"], "tuned/fixed-epochs/seed-2", 1),
+    ],
+)
+def test_further_studies_have_folders_of_their_own(
+    flags: list[str],
+    folder: str,
+    epochs: int,
+    grid: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Else a study that answers another question would overwrite the winners that sweeps take."""
+    asked: list[tuple[Path, int]] = []
+
+    def noted(cells: list[Cell], data: object, where: Path, *_: object) -> list[tuned.Winner]:
+        asked.append((where, len(cells[0].space.distributions["local_epochs"].choices)))  # type: ignore[attr-defined]
+        return []
+
+    monkeypatch.setattr("experiments.tune.tune", noted)
+    assert main(command(grid, tmp_path, *flags)[3:]) == 0
+    assert asked == [(tmp_path / folder, epochs)]
+    assert (tmp_path / folder / "studies.journal").exists()
+    assert "2 cells tuned in 0.0 minutes" in capsys.readouterr().err
 
 
 def test_tuned_records_pickle_as_json(whole: Path) -> None:

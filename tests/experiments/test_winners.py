@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from experiments.errors import UserError
 from experiments.grid import load_grid
@@ -74,6 +75,15 @@ def test_a_default_that_won_is_one_run(tmp_path: Path) -> None:
     assert found.origins == {spec.run_id: "default, tuned"}
 
 
+def test_a_default_that_won_for_two_of_its_family_is_still_a_default(tmp_path: Path) -> None:
+    """Both values of mu are of one tuned cell, and the winner is one of them."""
+    first, second = (problem(strategy=f"fedprox(mu={mu})")[0] for mu in (0.01, 1))
+    tuned.write(tmp_path, winner(first, strategy="fedprox(mu=0.01)", client_lr=first.client_lr))
+    found = arms([first, second], "both", tmp_path, {})
+    assert found.origins == {first.run_id: "default, tuned", second.run_id: "default"}
+    assert found.pairs == [(first.run_id, first.run_id), (second.run_id, first.run_id)]
+
+
 def test_nothing_is_tuned_unless_it_is_asked_for(tmp_path: Path) -> None:
     spec, _ = problem()
     found = arms([spec], "no", tmp_path / "nowhere", {})
@@ -99,6 +109,49 @@ def test_a_cell_borrows_and_says_so(tmp_path: Path) -> None:
     assert {one.client_lr for one in found.specs} == {0.125}
     with pytest.raises(UserError, match=r"parttion.*partition"):
         arms([borrower], "yes", tmp_path, {"parttion": "iid"})
+    # Its values come with its name: the row would be FedProx's run under FedAvg's.
+    with pytest.raises(UserError, match="'strategy' names no cell of the same strategy"):
+        arms([borrower], "yes", tmp_path, {"strategy": "fedprox"})
+
+
+def test_a_cell_borrows_whatever_its_own_values(tmp_path: Path) -> None:
+    tuned.write(tmp_path, winner(problem(strategy="fedprox(mu=0.3)")[0]))
+    borrower, _ = problem(strategy="fedprox(mu=0.01)", partition="shards(2)")
+    assert list(arms([borrower], "yes", tmp_path, {"partition": "iid"}).origins.values()) == ["tuned on iid"]
+
+
+def test_another_data_set_that_lends_is_named_once(tmp_path: Path) -> None:
+    lender, _ = problem(dataset="uci-har")
+    tuned.write(tmp_path, winner(lender, data_hash="of uci-har"))
+    found = arms([problem()[0]], "yes", tmp_path, {"dataset": "uci-har"})
+    assert list(found.origins.values()) == ["tuned on uci-har"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"options": {"client_lr": "fast"}}, r"fedavg-\w+\.yaml: client_lr must be a number; found 'fast'"),
+        ({"options": {"client_rate": 1}}, r"fedavg-\w+\.yaml: unknown option 'client_rate'"),
+        ({"options": {"local_epochs": 2}}, r"fedavg-\w+\.yaml: local_steps and local_epochs"),
+        ({"finalists": ()}, "without a finalist"),
+        ({"trials": ()}, "not a tuned cell"),
+        ({"study": {"when": "2026-99-99"}}, "must be in 1..12"),
+    ],
+)
+def test_a_winner_that_was_spoilt_by_hand_is_named(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    spec, _ = problem(local_steps=3)
+    path = tuned.write(tmp_path, replace(winner(spec), **change))
+    path.write_text(path.read_text().replace("'2026-99-99'", "2026-99-99"))
+    with pytest.raises(ValueError, match=message):
+        arms([spec], "yes", tmp_path, {})
+
+
+def test_a_winner_under_the_name_of_another_cell_is_refused(tmp_path: Path) -> None:
+    spec, _ = problem()
+    other, _ = problem(partition="shards(2)")
+    tuned.write(tmp_path, winner(spec)).rename(tmp_path / f"{tuned.file_name(key_of(other))}.yaml")
+    with pytest.raises(tuned.ResultsError, match="its key is that of watch-iid-fedavg"):
+        arms([other], "yes", tmp_path, {})
 
 
 def test_a_winner_of_other_data_is_used_and_said_to_be(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from results.statistics import (
     paired_probability_of_improvement,
     probability_of_improvement,
 )
-from results.study import Study
+from results.study import Study, claim_seeds
 from results.tables import score_table
 from tests.results.builder import only_study, record
 
@@ -56,6 +56,24 @@ def test_a_claim_needs_significance_ten_pairs_and_a_detectable_size() -> None:
     found = compared(only_study(against_fedavg(gains, 9)))
     assert found["p_step_down"].min() == pytest.approx(2 / 2**9)
     assert set(found["claim"]) == {""}
+
+
+@pytest.mark.parametrize("partition", ["shards(classes=2)", "dirichlet_even(alpha=0.3)", "dirichlet(alpha=0.1)"])
+def test_skewed_labels_take_thirty_seeds(partition: str) -> None:
+    gains = {"a": 2.0, "b": -2.0}
+    ten = only_study(against_fedavg(gains, 10, partition))
+    assert compared(ten)["p_step_down"].max() == pytest.approx(2 / 2**10), "nothing is wrong with the test"
+    assert claims(ten) == {"a": "", "b": ""}
+    table = best_table(ten)
+    assert table is not None
+    assert table.shown.loc[0, "Best set"] == "fewer than 30 seeds"
+
+
+def test_seeds_that_a_claim_takes() -> None:
+    for partition in ("iid", "dirichlet_even(alpha=0.5)", "dirichlet(alpha=10.0)", "quantity(alpha=0.1)", "by_person"):
+        assert claim_seeds(partition) == 10, partition
+    for partition in ("shards(classes=5)", "dirichlet(alpha=0.3)", "dirichlet_even(alpha=1e-05)"):
+        assert claim_seeds(partition) == 30, partition
 
 
 def test_a_significant_difference_below_the_least_detectable_is_no_claim() -> None:

@@ -84,24 +84,29 @@ def texts(figure: Figure) -> list[Text]:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_figures_can_be_read(shape: str) -> None:
     for figure in draw(SHAPES[shape](), "client_lr 0.1"):
-        assert figure.get_figwidth() in (SINGLE, DOUBLE)
-        assert figure.get_figheight() < 9.7  # a page of a journal
-        shown = texts(figure)
-        assert len(shown) > 8
-        assert min(text.get_fontsize() for text in shown) >= FONT
-        page = figure.bbox.padded(1)
-        for text in shown:
-            box = text.get_window_extent()
-            assert page.contains(box.x0, box.y0), text
-            assert page.contains(box.x1, box.y1), text
-        # No text lies on another, nor on a panel that is not its own (slanted ones have boxes larger than themselves).
-        level = [(text, text.get_window_extent()) for text in shown if text.get_rotation() % 90 == 0]
-        for (one, a), (other, b) in itertools.combinations(level, 2):
-            assert not overlap(a, b), (one, other)
-        panels = [panel.get_window_extent() for panel in figure.axes]
-        outside = [(text, box) for text, box in level if text.axes is None or text in text.axes.get_yticklabels()]
-        for text, box in outside:
-            assert not any(overlap(box, panel) for panel in panels), text
+        can_be_read(figure)
+
+
+def can_be_read(figure: Figure) -> None:
+    """It fits a page, its texts are large enough, and none lies on another."""
+    assert figure.get_figwidth() in (SINGLE, DOUBLE)
+    assert figure.get_figheight() < 9.7  # a page of a journal
+    shown = texts(figure)
+    assert len(shown) > 8
+    assert min(text.get_fontsize() for text in shown) >= FONT
+    page = figure.bbox.padded(1)
+    for text in shown:
+        box = text.get_window_extent()
+        assert page.contains(box.x0, box.y0), text
+        assert page.contains(box.x1, box.y1), text
+    # No text lies on another, nor on a panel that is not its own (slanted ones have boxes larger than themselves).
+    level = [(text, text.get_window_extent()) for text in shown if text.get_rotation() % 90 == 0]
+    for (one, a), (other, b) in itertools.combinations(level, 2):
+        assert not overlap(a, b), (one, other)
+    panels = [panel.get_window_extent() for panel in figure.axes]
+    outside = [(text, box) for text, box in level if text.axes is None or text in text.axes.get_yticklabels()]
+    for text, box in outside:
+        assert not any(overlap(box, panel) for panel in panels), text
 
 
 def overlap(a: Bbox, b: Bbox) -> bool:

@@ -23,11 +23,13 @@ MIXED = [
     record(seed=9, validation=0.0),
     record(seed=10, test=False),
     record(seed=11, clients=1, classes=("no", "yes"), title="T"),
+    record(seed=12, strategy="masked_sum", measured=1),
+    record(seed=13, strategy="secagg(bits=12)"),
 ]
 
 
 def same(a: Frames, b: Frames) -> None:
-    for name in ("runs", "rounds", "offices", "classes"):
+    for name in ("runs", "rounds", "offices", "classes", "persons", "protection"):
         assert_frame_equal(getattr(a, name), getattr(b, name), check_exact=True)
     assert a.options == b.options
 

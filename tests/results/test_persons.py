@@ -79,6 +79,20 @@ def test_a_seed_that_lacks_a_fold_does_not_count() -> None:
     assert table(only_study(runs))["fedavg"]["Seeds"] == "1"
 
 
+def test_runs_on_the_official_persons_or_on_fewer_folds_are_not_mixed_in() -> None:
+    def elsewhere(name: str) -> Iterator[RunRecord]:
+        for one in folds():
+            if one.spec["test_persons"].startswith("fold(i=0"):
+                yield record(strategy=one.spec["strategy"], seed=one.spec["seed"], options=(("test_persons", name),))
+
+    wanted = persons_table(only_study(folds()))
+    assert wanted is not None
+    for name in ("official", "fold(i=0, of=2)"):
+        mixed = persons_table(only_study([*folds(), *elsewhere(name)]))
+        assert mixed is not None
+        assert mixed.raw.equals(wanted.raw), name
+
+
 def test_no_folds_no_table() -> None:
     study = only_study(records(("iid",), seeds=2))
     assert persons_table(study) is None

@@ -22,7 +22,7 @@ OFFICE = (
 )
 PARTITION = "hash gini gini_normalised entropy js_distance information moved moved_share marked"
 COST = (
-    "train_s aggregate_s evaluate_s encrypt_s add_s decrypt_s keygen_s wall_s cpu_s bytes_up bytes_down "
+    "train_s aggregate_s evaluate_s encrypt_s add_s decrypt_s keygen_s critical_s wall_s cpu_s bytes_up bytes_down "
     "encrypted_share clipped crypto_processes"
 )
 ENVIRONMENT = "versions machine cpu_path commit sources_hash data_hash"
@@ -86,10 +86,10 @@ def test_fields_of_a_later_version_are_ignored() -> None:
 
 def test_a_record_without_later_fields_is_read_with_their_defaults() -> None:
     fields = json.loads(encode(record()))
-    for name in ("strategy_options", "privacy", "filtered"):
+    for name in ("strategy_options", "privacy", "protection", "filtered"):
         del fields[name]
     made = decode(json.dumps(fields).encode())
-    assert (made.strategy_options, made.privacy, made.filtered) == ({}, None, False)
+    assert (made.strategy_options, made.privacy, made.protection, made.filtered) == ({}, None, None, False)
 
 
 def test_another_schema_version_is_named_with_its_file() -> None:

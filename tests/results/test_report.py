@@ -16,7 +16,7 @@ from results import ResultsError
 from results.record import encode
 from results.report import FIGURES, PARTS, report
 from results.store import Store
-from results.tuned import write
+from results.tuned import FIXED_EPOCHS, write
 from tests.results.builder import record, records
 from tests.results.test_tuning import both, winner
 
@@ -146,8 +146,11 @@ def folds_of(fold: int) -> list[object]:
 
 def test_tuned_cells_of_the_runs_have_a_section(tmp_path: Path) -> None:
     runs, pairs, origins = both()
-    for one in (winner(), winner("fedprox"), winner(partition="shards(classes=2)")):
+    other = winner(key={**winner().key, "model": "cnn1d"})
+    for one in (winner(), winner("fedprox"), winner(partition="shards(classes=2)"), other):
         write(tmp_path / "tuned", one)
+    write(tmp_path / "tuned" / "seed-1", winner())
+    write(tmp_path / "tuned" / FIXED_EPOCHS, winner(best=0))
     done = report(
         filled(tmp_path / "r", list(runs)), tmp_path / "out", tuned=tmp_path / "tuned", pairs=pairs, origins=origins
     )
@@ -156,7 +159,10 @@ def test_tuned_cells_of_the_runs_have_a_section(tmp_path: Path) -> None:
     names = {path.name for path in done.written}
     assert {"tuned.csv", "importance.csv", "budget.csv", "budget.pdf", "uci-har-gains.csv"} <= names
     table = (tmp_path / "out" / "tables" / "tuned.csv").read_text()
-    assert table.count("\n") == 3, "the winner of another partition is not of this report"
+    assert table.count("\n") == 3, "the winners of another partition and of another model are not of this report"
+    assert "95.00, 95.00" in (tmp_path / "out" / "tables" / "budget.md").read_text(), "a study by another seed is"
+    second = (tmp_path / "out" / "tables" / "tuned-fixed-epochs.md").read_text()
+    assert second.count("fedavg") == second.count("(the default)") == 1
     assert "uci-har-tuned-scores.png" in names
     assert "uci-har-default-scores.png" in names
 

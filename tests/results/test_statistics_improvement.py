@@ -30,6 +30,12 @@ def test_unpaired_is_mann_and_whitneys_u(a: list[int], b: list[int]) -> None:
     assert 0 <= found.low <= found.high <= 1
 
 
+def test_rliables_own_example() -> None:
+    # Its test of the metric: four runs of X and three of Y on two tasks, one third.
+    x, y = [[1, 2], [2, 2], [1, 1], [2, 1]], [[1, 1], [2, 2], [3, 3]]
+    assert probability_of_improvement(x, y).probability == pytest.approx(1 / 3)
+
+
 def test_over_cells_it_is_the_mean_of_the_cells() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(0.5, 1, (6, 3)), rng.normal(0, 1, (8, 3))

@@ -15,7 +15,7 @@ from results.comparisons import best_table, differences_table, ranks_table
 from results.frame import frames
 from results.record import RunRecord
 from results.render import to_csv, to_latex, to_markdown, to_text
-from results.statistics import mean_interval, paired
+from results.statistics import mean_interval, paired, prediction_interval
 from results.study import Study, cells, studies
 from results.tables import (
     class_table,
@@ -138,6 +138,14 @@ def test_score_table_names_what_a_row_was_made_on() -> None:
     assert raw.loc[0, "client_lr"] == "0.05"
     assert raw.loc[0, "data"] == "UCI HAR"
     assert len(raw.loc[0, "data_hash"]) == 64
+
+
+def test_a_published_run_has_an_interval_to_be_held_against() -> None:
+    study = only_study([*records(("iid",), ("fedavg",), seeds=6), record(seed=6, status="failed")])
+    raw = score_table(study).raw
+    for measure in ("score", "test_accuracy"):
+        wanted = prediction_interval(100 * study.scored[measure])
+        assert raw.loc[0, f"{measure}_prediction_half_width"] == pytest.approx(wanted.half)
 
 
 def test_null_validation_and_one_seed() -> None:

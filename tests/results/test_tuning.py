@@ -101,6 +101,23 @@ def test_the_budget_table_and_figure_are_of_the_formula() -> None:
     assert budget_table([]) is None
 
 
+def test_further_studies_of_a_cell_have_a_thin_line_each() -> None:
+    """Two more seeds of FedAvg's study; one of another length, and another cell's, are not among them."""
+    one = winner()
+    lower = tuple(msgspec.structs.replace(trial, value=trial.value - 0.1) for trial in one.trials)
+    others = [winner(trials=lower), winner(trials=lower[:6]), winner("fedprox", "shards(classes=2)")]
+    others.append(winner(study={**one.study, "rounds": 99}))
+    table = budget_table([one, winner("fedprox")], others)
+    assert table is not None
+    assert list(table.shown["Whole study [%]"]) == ["95.00, 85.00, 82.00", "95.00"]
+    with style():
+        (figure,) = budget([one, winner("fedprox")], looks(["fedavg", "fedprox"]), others)
+    lines = figure.axes[0].lines
+    assert [line.get_linewidth() == 0.5 for line in lines] == [False, True, True, True, False, True]
+    np.testing.assert_allclose(np.asarray(lines[2].get_ydata()), 100 * best_so_far(others[0])[1])
+    assert "best so far of one to three studies" in figure.legends[0].get_title().get_text()
+
+
 def test_a_tuned_cell_prints_both_values_the_default_and_the_cost() -> None:
     table = tuned_table([winner("local"), winner("scaffold"), winner("fedavg", best=0)], {"aa"})
     assert table is not None
@@ -112,6 +129,9 @@ def test_a_tuned_cell_prints_both_values_the_default_and_the_cost() -> None:
     assert row["Sent [10^6 bytes]"] == "38.68"
     assert row["Marks"] == ""
     assert "Search: eight trials a cell, of 15 rounds, validation fold(i, of=5)." in table.caption
+    second = tuned_table([winner()], {"aa"}, fixed_epochs=True)
+    assert second is not None
+    assert (second.name, second.title) == ("tuned-fixed-epochs", "Tuning: tuned hyper-parameters, local epochs fixed")
     other = tuned_table([winner()], {"bb"})
     assert other is not None
     assert other.shown.loc[0, "Marks"] == "tuned on other data (aa)"
@@ -196,6 +216,20 @@ def test_gains_are_paired_and_losers_come_first(named: bool) -> None:
     assert found.loc["fedavg", "p_step_down"] == pytest.approx(step_down(d).p[0])
     assert found.loc["fedavg", "p_holm"] == pytest.approx(step_down(d).holm[0])
     assert "Family of the corrected p: the three cells of this table" in " ".join(table.caption)
+
+
+def test_a_cell_whose_tuned_runs_all_diverged_is_named() -> None:
+    runs, pairs, origins = both()
+    for seed in range(10):
+        first = run(80, 0.05, seed, "fednova")
+        lost = record(strategy="fednova", seed=seed, status="diverged", options=(("client_lr", 0.5),))
+        runs += [first, lost]
+        pairs.append((first.run_id, lost.run_id))
+        origins |= {first.run_id: "default", lost.run_id: "tuned"}
+    table = gains_table(the_study(runs, origins), pairs)
+    assert table is not None
+    assert "No pair finished of: iid, fednova." in table.caption
+    assert "fednova" not in set(table.shown["Strategy"])
 
 
 def test_gains_need_both_runs_on_the_same_rows() -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import phe.command_line
 import pytest
 from click.testing import CliRunner
-from gmpy2 import gcd, invert, is_prime, jacobi, mpz
+from gmpy2 import gcd, invert, is_prime, jacobi, mpz, powmod
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -125,6 +125,8 @@ def test_an_empty_list_is_an_empty_payload(small: dict[tuple[str, str], Cryptor]
     one = small["safe", "full"]
     assert one.encrypt([]).shape == (0, one.public.ciphertext_bytes)
     assert one.decrypt(one.encrypt([])) == []
+    small["safe", "textbook"].setup()
+    assert len(small["safe", "textbook"].encrypt([])) == 0
 
 
 # Obfuscators: their distributions and conditions
@@ -190,9 +192,9 @@ def test_fulls_bases_have_the_whole_order() -> None:
 @pytest.mark.parametrize("name", ["short", "djn"])
 def test_short_and_half_length_obfuscators_have_jacobi_symbol_one(name: str) -> None:
     key = KEYS["safe-512"]
-    made = obfuscators.obfuscators(name, key, expected=100).make(50)
+    made = obfuscators.build(name, key, expected=100).make(50)
     assert {jacobi(o, key.public.n) for o in made} == {1}
-    assert {jacobi(o, key.public.n) for o in obfuscators.obfuscators("full", key, 100).make(50)} == {1, -1}
+    assert {jacobi(o, key.public.n) for o in obfuscators.build("full", key, 100).make(50)} == {1, -1}
 
 
 def test_the_lengths_of_drawn_exponents(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +204,7 @@ def test_the_lengths_of_drawn_exponents(monkeypatch: pytest.MonkeyPatch) -> None
     short = Short(key, expected=10)
     e, f = short.draw(2)
     assert e == f  # one exponent for both sides: a power of h_s mod n^2
-    obfuscators.obfuscators("djn", key.public, expected=10).make(1)
+    obfuscators.build("djn", key.public, expected=10).make(1)
     assert asked == [256, 256, 256]  # djn: half of 512
 
 
@@ -224,6 +226,25 @@ def test_tables_give_pythons_powers(modulus: int, base: int, bits: int, expected
     for bad in (-1, 2**bits):
         with pytest.raises(PaillierError, match=f"exponents of {bits} bits"):
             table.powers([bad])
+
+
+def test_tables_give_the_powers_of_one_base_at_full_size() -> None:
+    key = KEYS["safe-3072"]
+    n2 = key.public.square
+    rng = np.random.default_rng(0)
+    e, f = (int.from_bytes(rng.bytes(191), "little") for _ in range(2))  # 1,528 bits of 1,535
+    full = Full(key, expected=5)
+    (ours,) = full.at(([e], [f]))
+    p_base, q_base = (obfuscators._generator(p, p - 1) for p in (key.p, key.q))
+    assert ours % key.p**2 == powmod(p_base, e, key.p**2)
+    assert ours % key.q**2 == powmod(q_base, f, key.q**2)
+    short = Short(key, expected=5)
+    h, power = short.at(([1, e % 2**256], [1, e % 2**256]))
+    assert power == powmod(h, e % 2**256, n2)
+    djn = obfuscators.HalfLength(key.public, expected=5)._table
+    h, power = djn.powers([1, e])
+    assert power == powmod(h, e, n2)
+    assert key.decrypt(key.public.payload([h])) == [0]
 
 
 def test_windows_grow_with_the_work() -> None:
@@ -326,14 +347,14 @@ def test_processes_share_the_search_for_primes() -> None:
 
 @pytest.mark.parametrize("multiplier", [2, 2 * 31])
 def test_the_sieve_keeps_exactly_what_has_no_small_factor(monkeypatch: pytest.MonkeyPatch, multiplier: int) -> None:
-    monkeypatch.setattr(primes, "_SIEVE", 500)
+    """The window and the largest factor follow from the length of m x + 1: at 32 bits 512 odd x, factors to 2,048."""
     monkeypatch.setattr(primes.secrets, "randbelow", lambda width: width // 2)
-    low, high = 10**9, 10**9 + 10**6
-    start = (low + (high - low - 2 * 500) // 2) | 1
-    small = primes._odd_primes(500).tolist()
+    low, high = 2**31 // multiplier, 2**32 // multiplier - 1
+    start = (low + (high - low - 2 * 512) // 2) | 1
+    small = primes._odd_primes(2048).tolist()
     assert small[:4] == [3, 5, 7, 11]
-    assert len(small) == 94
-    kept = [x for x in range(start, start + 1000, 2) if all(x % q and (multiplier * x + 1) % q for q in small)]
+    assert len(small) == 308
+    kept = [x for x in range(start, start + 1024, 2) if all(x % q and (multiplier * x + 1) % q for q in small)]
     assert sorted(primes._candidates(mpz(low), mpz(high), mpz(multiplier))) == kept
 
 

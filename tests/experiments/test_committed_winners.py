@@ -1,0 +1,65 @@
+"""The winners under `results/tuned/`: every cell that was promised, and nothing that this code would not ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from experiments.grid import load_grid
+from experiments.search import BATCH, RANDOM_BATCHES, best, options_of, propose, rungs, space_of, trial_of
+from experiments.spec import RunSpec
+from experiments.study import FINALISTS, FOLDS, FRESH_SEED, SEED, Terms, key_of
+from experiments.winners import arms
+from results import tuned
+
+FOLDER = Path(__file__).parents[2] / "results" / "tuned"
+TERMS = Terms()
+DEFAULTS: dict[str, RunSpec] = {
+    tuned.file_name(key_of(spec)): spec
+    for grid in ("pilot-tuned", "watch-tuned")
+    for spec in load_grid(grid).specs()
+    if spec.seed == 0
+}
+
+
+def test_there_is_one_of_every_cell_and_no_other() -> None:
+    assert len(DEFAULTS) == 4 * 4 + 2 * 4
+    assert sorted(path.stem for path in FOLDER.glob("*.yaml")) == sorted(DEFAULTS)
+
+
+@pytest.mark.parametrize("name", sorted(DEFAULTS))
+def test_a_winner_is_what_its_study_says(name: str) -> None:
+    """The trials are those that the sampler asks for today, halved by the rule, and the winner is theirs."""
+    spec, winner = DEFAULTS[name], tuned.read(FOLDER / f"{name}.yaml")
+    space, told = space_of(spec), []
+    assert len(winner.trials) == TERMS.trials
+    for batch in range(TERMS.trials // BATCH):
+        trials = winner.trials[BATCH * batch : BATCH * (batch + 1)]
+        assert [trial.params for trial in trials] == propose(space, told, TERMS.seed, batch)
+        told += [
+            trial_of(space, trial.params, {trial.rounds: trial.value}, TERMS.rounds, batch, place)
+            for place, trial in enumerate(trials)
+        ]
+        reached = [sum(trial.rounds > after for trial in trials) for after, _ in rungs(TERMS.rounds)]
+        wanted = [BATCH] * 2 if batch < RANDOM_BATCHES else [kept for _, kept in rungs(TERMS.rounds)]
+        assert reached == wanted
+        assert all((trial.state == "complete") == (trial.rounds == TERMS.rounds) for trial in trials)
+    complete = [trial for trial in winner.trials if trial.state == "complete"]
+    five = {complete[place].number for place in best([trial.value for trial in complete], FINALISTS)}
+    assert {one.number for one in winner.finalists} == five
+    first = winner.finalists[0]
+    assert first.fresh == max(one.fresh for one in winner.finalists)
+    assert winner.options == options_of(spec.strategy, winner.trials[first.number].params)
+    assert winner.study["seeds"] == list(range(SEED, SEED + FOLDS))
+    assert winner.study["fresh_seeds"] == list(range(FRESH_SEED, FRESH_SEED + FOLDS))
+
+
+@pytest.mark.parametrize("grid", ["pilot-tuned", "watch-tuned"])
+def test_a_sweep_of_the_grid_has_all_it_needs(grid: str) -> None:
+    specs = load_grid(grid).specs()
+    found = arms(specs, "both", FOLDER, {})
+    assert len(found.pairs) == len(specs)
+    assert len({key_of(spec)["partition"] for spec in found.specs}) == (4 if grid == "pilot-tuned" else 2)
+    reported = {spec.seed for spec in found.specs}
+    assert reported.isdisjoint(range(SEED, FRESH_SEED + FOLDS)), "seeds of tuning are never reported"
