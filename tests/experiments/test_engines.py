@@ -9,7 +9,7 @@ from typing import Any
 import flwr
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Message, MessageType, RecordDict
+from flwr.app import Array, ArrayRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg as FlowerFedAvg
 
@@ -18,9 +18,9 @@ from experiments.engines.grid import OrderedGrid, update_length, who_is_who
 from experiments.engines.inprocess import InProcessGrid
 from experiments.errors import UserError
 from experiments.run import deal_rows, sides
-from strategies import Federation
+from strategies import Federation, Job, Update
 from strategies.fedavg import everyone
-from strategies.wire import NumpyArray, pack, payload_bytes, unpack
+from strategies.wire import NumpyArray, pack, payload_bytes, reply, unpack
 from tests.experiments.problems import problem
 from tests.experiments.toys import Remembering
 
@@ -152,6 +152,16 @@ def test_a_numpy_array_is_a_flower_array() -> None:
     assert payload_bytes(RecordDict({"arrays": pack(w)})) == 20
     inflated = Array.inflate(ours.deflate(), children=ours.children)
     assert np.array_equal(inflated.numpy(), w)
+
+
+def test_an_updates_record_is_the_one_that_flowers_constructors_make() -> None:
+    """Its object id is a hash of what Flower would send; the second has nothing of the first."""
+    w = np.arange(5, dtype=np.float32)
+    for examples, loss in ((7, 0.25), (8, 0.5)):
+        ours = reply(Update(Job(w, 1), w, examples, 2, loss))
+        metrics = MetricRecord({"num-examples": examples, "num-batches": 2, "num-clients": 1, "train_loss": loss})
+        theirs = RecordDict({"arrays": ArrayRecord({"w": Array(w)}), "metrics": metrics})
+        assert ours.object_id == theirs.object_id
 
 
 def test_update_length() -> None:
