@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg as FlowerFedAvg
 
 from experiments.engines import engine, flower, inprocess, simulation
-from experiments.engines.grid import OrderedGrid, update_length, who_is_who
+from experiments.engines.grid import OrderedGrid, update_lengths, who_is_who
 from experiments.engines.inprocess import InProcessGrid
 from experiments.errors import UserError
 from experiments.run import deal_rows, sides
@@ -164,12 +164,19 @@ def test_an_updates_record_is_the_one_that_flowers_constructors_make() -> None:
         assert ours.object_id == theirs.object_id
 
 
-def test_update_length() -> None:
-    sent, back = (RecordDict({"arrays": pack(np.array(w, np.float32))}) for w in ([0, 0], [3, 4]))
-    assert update_length(sent, back) == 5
-    for bad in (np.nan, np.inf):
-        spoilt = RecordDict({"arrays": pack(np.array([bad, 1], np.float32))})
-        assert not np.isfinite(update_length(sent, spoilt))
+def test_update_lengths() -> None:
+    """Each reply is measured from what its own client was sent, whether that was the same record for all or not."""
+    flower.identify()
+
+    def message(*w: float) -> Message:
+        content = RecordDict({"arrays": pack(np.array(w, np.float32))})
+        return Message(content, dst_node_id=1, message_type=MessageType.TRAIN)
+
+    zero, one = message(0, 0), message(1, 1)
+    back = [message(3, 4), message(4, 5), message(0, 2), message(np.nan, 1), message(np.inf, 1)]
+    lengths = update_lengths([zero, one, zero, zero, zero], back)
+    assert lengths[:3] == [5, 5, 2]
+    assert not np.isfinite(lengths[3:]).any()
 
 
 def test_engines_by_name() -> None:
