@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import ConfigRecord, MessageType, RecordDict
 from numpy.typing import NDArray
 
+from experiments.engines import flower
 from experiments.training.optimizers import CrossEntropy
 from strategies import Memory, Workload
 
 if TYPE_CHECKING:
+    from flwr.app import Message
+
     from experiments.spec import RunSpec
     from experiments.training.fused import FusedTrainer
     from experiments.training.local import ReferenceTrainer
@@ -106,10 +109,10 @@ class Clients:
         replies = []
         for message, client, update in zip(messages, clients, self.trainer.train(jobs, clients), strict=True):
             content, memories[client] = self.strategy.close(update, memories.get(client, {}))
-            replies.append(Message(content, reply_to=message))
+            replies.append(flower.reply(message, content))
         return replies
 
 
 def introduce(message: Message, client: int) -> Message:
     """Tell the server which office stands behind a node id."""
-    return Message(RecordDict({"config": ConfigRecord({"office": client})}), reply_to=message)
+    return flower.reply(message, RecordDict({"config": ConfigRecord({"office": client})}))

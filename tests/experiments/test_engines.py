@@ -29,6 +29,22 @@ def test_flower_is_the_version_that_our_contact_with_its_internals_was_written_f
     assert flwr.__version__.startswith(flower.FLOWER_VERSION + ".")
 
 
+def test_a_reply_is_the_one_that_flower_would_make() -> None:
+    """Also to a message that has been under way, with everything that Flower's servers note on it."""
+    flower.identify()
+    asked = Message(RecordDict(), dst_node_id=7, message_type=MessageType.TRAIN, group_id="3", dst_task_id=5)
+    vars(asked.metadata).update(_message_id="one", _reply_to_message_id="none", _delivered_at="yesterday")
+    content = RecordDict()
+    ours, theirs = flower.reply(asked, content), Message(content, reply_to=asked)
+    assert vars(ours).keys() == vars(theirs).keys()
+    assert ours.content is content
+    assert not ours.has_error()
+    a, b = vars(ours.metadata), vars(theirs.metadata)
+    clock = {"_created_at", "_ttl"}
+    assert {key: a[key] for key in a.keys() - clock} == {key: b[key] for key in b.keys() - clock}
+    assert [a[key] for key in sorted(clock)] == pytest.approx([b[key] for key in sorted(clock)], abs=1)
+
+
 def both(**options: Any) -> tuple[Any, Any]:
     spec, data = problem(**{k: v for k, v in options.items() if k != "strategy"})
     strategy = options.get("strategy", spec.strategy)
