@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +19,7 @@ from experiments.engines import engine, flower, inprocess, simulation
 from experiments.engines.grid import OrderedGrid, update_lengths, who_is_who
 from experiments.engines.inprocess import InProcessGrid
 from experiments.errors import UserError
+from experiments.provenance import ROOT
 from experiments.run import deal_rows, sides
 from strategies import Federation, Job, Update
 from strategies.fedavg import everyone
@@ -193,6 +196,22 @@ def test_update_lengths() -> None:
     lengths = update_lengths([zero, one, zero, zero, zero], back)
     assert lengths[:3] == [5, 5, 2]
     assert not np.isfinite(lengths[3:]).any()
+
+
+def test_a_round_gets_the_memory_that_the_last_one_freed() -> None:
+    """In a process of its own: what glibc does by itself depends on what a process has freed before."""
+    script = """
+import resource
+import experiments
+import numpy as np
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    models = [np.ones(80_000, np.float32) for _ in range(30)]
+    del models
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 100, "each model has 79 pages; new ones would be met one by one"
 
 
 def test_engines_by_name() -> None:
