@@ -96,7 +96,7 @@ class _Offices(KeyHolder):
         return super().answer(phase, parts, context, memory)
 
     def protect(self, slots: Slots, context: Context, memory: Memory) -> tuple[Bytes, Bytes, Memory]:
-        parts = {name: memory.pop(name) for name in ("letters", "letters-of") if name in memory}
+        parts: Parts = {name: memory.pop(name) for name in ("letters", "letters-of") if name in memory}
         state = secagg.from_memory(memory, _terms(self.form, context.round), context.office)
         masked, sent = secagg.mask(state, _by_office(parts, "letters"), slots)
         return masking.pack(sent), NO_NOTE, secagg.to_memory(masked)
