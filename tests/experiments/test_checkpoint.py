@@ -19,7 +19,10 @@ def told(record: RunRecord) -> object:
     return record.rounds, record.final, record.offices, record.partition, record.filtered
 
 
-@pytest.mark.parametrize("options", [{}, {"fraction": 0.5, "lr_schedule": "cosine", "optimizer": "sgd(momentum=0.9)"}])
+HALF = {"clients": 8, "fraction": 0.5, "lr_schedule": "cosine", "optimizer": "sgd(momentum=0.9)"}
+
+
+@pytest.mark.parametrize("options", [{}, HALF])
 @pytest.mark.parametrize("strategy", NOTATIONS)
 def test_it_goes_on_with_the_same_bits(strategy: str, options: dict[str, object]) -> None:
     spec, data = problem(strategy=strategy, rounds=5, **options)

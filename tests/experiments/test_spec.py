@@ -33,6 +33,7 @@ DEFAULTS = {
     "standardise": "auto",
     "min_examples": 64,
     "row_order": "shuffled",
+    "dropout": None,
     "reject_nonfinite": True,
     "trainer": "auto",
     "seed": 0,
