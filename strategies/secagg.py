@@ -51,7 +51,7 @@ class SecAgg(Protected):
         "server and one office": "no single update",
         "server and t offices": "all updates",
     }
-    examples: ClassVar[tuple[str, ...]] = ("secagg", "secagg(bits=12, inner=fedprox(mu=0.01))")
+    examples: ClassVar[tuple[str, ...]] = ("secagg",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
