@@ -1,0 +1,106 @@
+"""A federation whose rounds are taken one at a time, so that those of several can be timed in turn.
+
+Server, offices and messages are those of a run in process; the calls are those of Flower's own loop. Nothing is scored:
+a round is training, protection and aggregation, and, under protection, the opening of the sum.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import cast
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType
+
+from experiments.engines import flower
+from experiments.engines.grid import OrderedGrid, who_is_who
+from experiments.engines.inprocess import InProcessGrid
+from experiments.run import RunData, deal_rows, resolved, sides
+from experiments.spec import RunSpec
+from experiments.training.clients import Keys
+from strategies import Federation
+from strategies.protection.protocol import KeyHolder
+from strategies.wire import pack, payload_bytes
+
+
+class Federated:
+    """A federation that has begun and trains when `round` is called.
+
+    Args:
+        spec: of the run; its number of rounds does not matter.
+        data: training rows; its test rows are left aside.
+        keys: of a protected run.
+
+    Attributes:
+        round_seconds: wall and CPU seconds of every round so far, those of worker processes among the latter.
+        update_bytes: of each office's update in the last round, as it travelled.
+    """
+
+    def __init__(self, spec: RunSpec, data: RunData, keys: Keys | None = None) -> None:
+        data = replace(data, test=None)
+        spec = resolved(spec, data)
+        flower.quiet()
+        flower.identify()
+        server, clients = sides(spec, data, deal_rows(spec, data), keys=keys)
+        self.inner = InProcessGrid(clients, spec.clients)
+        nodes = who_is_who(self.inner, spec.clients)
+        protected = spec.strategy.protected
+        self.grid = OrderedGrid(
+            self.inner, nodes, spec.seed, spec.clients, spec.reject_nonfinite, protected=protected
+        )
+        federation = Federation(spec.clients, spec.clients, len(server.first), spec.seed, server.measured)
+        self.server = spec.strategy.server(self.grid, federation)
+        self.arrays = ArrayRecord() if protected else pack(spec.strategy.initial(server.first, federation))
+        self.server.start(self.grid, self.arrays, num_rounds=0)  # sets up
+        self.number = 0
+        self.round_seconds: list[tuple[float, float]] = []
+        self.update_bytes: list[int] = []
+
+    def round(self) -> None:
+        """One round, timed."""
+        wall, cpu = time.perf_counter(), self._cpu()
+        self.add(self.train())
+        self.evaluate()
+        self.round_seconds.append((time.perf_counter() - wall, self._cpu() - cpu))
+
+    def train(self) -> list[Message]:
+        """The offices' part of a round: their replies."""
+        self.number += 1
+        asked = self.server.configure_train(self.number, self.arrays, ConfigRecord(), self.grid)
+        replies = cast("list[Message]", self.grid.send_and_receive(asked))
+        self.update_bytes = [payload_bytes(reply.content) for reply in replies]
+        return replies
+
+    def add(self, replies: Sequence[Message]) -> None:
+        """The server's part."""
+        arrays, _ = self.server.aggregate_train(self.number, replies)
+        assert arrays is not None
+        self.arrays = arrays
+
+    def evaluate(self) -> None:
+        """Where the model lives with the offices, one opens the sum."""
+        asked = self.server.configure_evaluate(self.number, self.arrays, ConfigRecord(), self.grid)
+        self.server.aggregate_evaluate(self.number, self.grid.send_and_receive(asked))
+
+    def close(self) -> None:
+        """Let worker processes go."""
+        if self._holder:
+            self._holder.close()
+
+    def __enter__(self) -> Federated:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def _holder(self) -> KeyHolder | None:
+        protection = self.inner.clients.protection
+        return protection.desk.holder if protection else None
+
+    def _cpu(self) -> float:
+        return time.process_time() + (self._holder.cpu_seconds() if self._holder else 0.0)
