@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from experiments import provenance
-from experiments.bench import report
+from experiments.bench import protection, report
 from experiments.bench.clock import progress
 from experiments.bench.figures import Figures
 from experiments.bench.frameworks import measure_frameworks
 from experiments.bench.generic import measure_generic, write_choices
 from experiments.bench.sweeping import measure_sweeps
-from experiments.bench.targets import targets
+from experiments.bench.targets import Target, targets
 from experiments.bench.training import measure_evaluation, measure_runs, measure_training
 from experiments.bench.work import Work, measured_data
 from experiments.errors import UserError
@@ -26,7 +27,7 @@ SWEEP_RUNS = 200
 QUICK_REPEATS = 5
 
 
-def bench(out: Path, repeats: int, quick: bool, peers: bool) -> str:
+def bench(out: Path, repeats: int, quick: bool, peers: bool, protected: bool = False) -> str:
     """Measure everything and write it; the report.
 
     Args:
@@ -34,6 +35,7 @@ def bench(out: Path, repeats: int, quick: bool, peers: bool) -> str:
         repeats: turns that a median is taken over.
         quick: in this process only, no sweep and no framework; the table of trainers is left as it is.
         peers: also fluke and pfl.
+        protected: what protection costs, and nothing else.
 
     Raises:
         UserError: options that make no sense.
@@ -42,9 +44,46 @@ def bench(out: Path, repeats: int, quick: bool, peers: bool) -> str:
         raise UserError(f"--repeats must be at least 1; found {repeats}")
     if quick and peers:
         raise UserError("--peers measures whole processes, which --quick leaves out; give one of them")
+    if protected and (quick or peers):
+        raise UserError("--protection measures protection alone; leave --quick and --peers out")
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: a folder is expected, this is a file")
+    if protected:
+        return measure_protection(out, measured_data(), repeats)
     return measure(out, measured_data(), min(repeats, QUICK_REPEATS) if quick else repeats, quick, peers)
+
+
+def measure_protection(
+    out: Path, data: RunData, repeats: int, small: tuple[int, ...] = SMALL, pilot: tuple[int, ...] = PILOT[-1],
+    bits: int = 3072, sample: int = 20,
+) -> str:  # fmt: skip
+    """What protection costs, on this data, these models and keys of so many bits."""
+    torch.set_num_threads(1)
+    few, large = works(data, small, (pilot,))
+    figures = Figures()
+    keys = protection.make_keys(bits, report.cores(), figures)
+    protection.measure_updates(keys, few, large[0], figures, repeats, sample)
+    protection.measure_rounds(keys, few, data, figures, repeats, report.cores())
+    protection.measure_memory(few, data, figures)
+    return written(out, "-protection", figures, protection.protection_targets(figures), data, repeats)
+
+
+def works(data: RunData, small: tuple[int, ...], pilot: Sequence[tuple[int, ...]]) -> tuple[Work, list[Work]]:
+    """The small model with 4 clients, and the pilot's with 8, on this data."""
+    features, classes = data.train.x.shape[1], len(data.about.classes)
+    few = Work(data.train.x, data.train.y, (features, *small[1:-1], classes), clients=4)
+    return few, [replace(few, widths=(features, *widths[1:-1], classes), clients=8) for widths in pilot]
+
+
+def written(out: Path, kind: str, figures: Figures, held: Sequence[Target], data: RunData, repeats: int) -> str:
+    """Leave the tables, and return the report."""
+    text = report.markdown(figures, held, report.conditions(data.about.title, repeats, figures.versions))
+    out.mkdir(parents=True, exist_ok=True)
+    name = report.slug(provenance.machine(), report.cores()) + kind
+    (out / f"{name}.md").write_text(text)
+    report.write_csv(out / f"{name}.csv", figures)
+    progress(f"written: {out / name}.md and .csv")
+    return text
 
 
 def measure(
@@ -56,11 +95,8 @@ def measure(
     # Ray lowers the priority of its workers; on a machine with other work that would measure the other work.
     os.environ.setdefault("RAY_worker_niceness", "0")
     progress(f"data: {data.about.title}")
-    features, classes = data.train.x.shape[1], len(data.about.classes)
-    x, y = data.train.x, data.train.y
-    few = Work(x, y, (features, *small[1:-1], classes), clients=4)
+    few, large = works(data, small, pilot)
     many = replace(few, clients=30)
-    large = [replace(few, widths=(features, *widths[1:-1], classes), clients=8) for widths in pilot]
     figures = Figures()
     measure_training([few, many, *large], figures, repeats)
     measure_evaluation([few, *large], data, figures, repeats)
@@ -77,12 +113,7 @@ def measure(
         if not peers:
             figures.notes.append("not measured: fluke and pfl (give --peers)")
     held = targets(figures, few, many, large[-1], column)
-    text = report.markdown(figures, held, report.conditions(data.about.title, repeats, figures.versions))
-    out.mkdir(parents=True, exist_ok=True)
-    name = report.slug(provenance.machine(), report.cores()) + ("-quick" if quick else "")
-    (out / f"{name}.md").write_text(text)
-    report.write_csv(out / f"{name}.csv", figures)
+    text = written(out, "-quick" if quick else "", figures, held, data, repeats)
     if not quick:
         write_choices(out / "trainers.csv", figures)
-    progress(f"written: {out / name}.md and .csv")
     return text

@@ -10,9 +10,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import cast
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType
+from flwr.app import ArrayRecord, ConfigRecord, Message
 
 from experiments.engines import flower
 from experiments.engines.grid import OrderedGrid, who_is_who
@@ -47,9 +46,7 @@ class Federated:
         self.inner = InProcessGrid(clients, spec.clients)
         nodes = who_is_who(self.inner, spec.clients)
         protected = spec.strategy.protected
-        self.grid = OrderedGrid(
-            self.inner, nodes, spec.seed, spec.clients, spec.reject_nonfinite, protected=protected
-        )
+        self.grid = OrderedGrid(self.inner, nodes, spec.seed, spec.clients, spec.reject_nonfinite, protected=protected)
         federation = Federation(spec.clients, spec.clients, len(server.first), spec.seed, server.measured)
         self.server = spec.strategy.server(self.grid, federation)
         self.arrays = ArrayRecord() if protected else pack(spec.strategy.initial(server.first, federation))
@@ -69,7 +66,7 @@ class Federated:
         """The offices' part of a round: their replies."""
         self.number += 1
         asked = self.server.configure_train(self.number, self.arrays, ConfigRecord(), self.grid)
-        replies = cast("list[Message]", self.grid.send_and_receive(asked))
+        replies = self.grid.send_and_receive(asked)
         self.update_bytes = [payload_bytes(reply.content) for reply in replies]
         return replies
 
