@@ -231,27 +231,26 @@ class _Watch:
         if round_ == 0:
             return
         round_ += self.done
+        started = perf_counter()
         if self.evaluator is None:
             seen, models = self.seen, None
             assert seen is not None
         else:
-            started = perf_counter()
             self.arrays = unpack(arrays)
             models = np.atleast_2d(self.arrays).astype(np.float32, copy=False)
             if not np.isfinite(models).all():
                 raise Diverged(f"round {round_}: the model is not finite")
             seen = self.evaluator(models)
-            self.outcome.seconds["evaluate_s"] += perf_counter() - started
+        row = {
+            "round": round_,
+            "test_accuracy": seen.test_accuracy,
+            "test_loss": seen.test_loss,
+            "test_macro_f1": seen.test_macro_f1,
+            "validation_accuracy": seen.validation_accuracy,
+            "train_loss": self.train_loss,
+        }
+        self.outcome.seconds["evaluate_s"] += perf_counter() - started
         if seen.test_loss is not None and not np.isfinite(seen.test_loss):
             raise Diverged(f"round {round_}: the test loss is not finite")
         self.outcome.models, self.outcome.evaluation = models, seen
-        self.outcome.rounds.append(
-            {
-                "round": round_,
-                "test_accuracy": seen.test_accuracy,
-                "test_loss": seen.test_loss,
-                "test_macro_f1": seen.test_macro_f1,
-                "validation_accuracy": seen.validation_accuracy,
-                "train_loss": self.train_loss,
-            }
-        )
+        self.outcome.rounds.append(row)

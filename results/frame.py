@@ -81,8 +81,11 @@ class Frames:
     def of(self, chosen: pd.Series[bool] | NDArray[np.bool_]) -> Frames:
         """The frames of some runs; `run` goes on pointing at the index of `runs`."""
         runs = self.runs[chosen]
-        parts = (self.rounds, self.offices, self.classes, self.persons, self.protection)
-        return Frames(runs, *(part[part["run"].isin(runs.index)] for part in parts), self.options)
+        rounds, offices, classes, persons, protection = (
+            part[part["run"].isin(runs.index)]
+            for part in (self.rounds, self.offices, self.classes, self.persons, self.protection)
+        )
+        return Frames(runs, rounds, offices, classes, persons, protection, self.options)
 
 
 def frames(records: Iterable[RunRecord] | pa.Table, origins: Mapping[str, str] | None = None) -> Frames:

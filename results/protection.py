@@ -101,52 +101,11 @@ def protection_table(study: Study, stale: int = 0) -> Table | None:
     if runs.empty:
         return None
     by = ["strategy", *study.settings]
-    groups = runs.groupby(by, observed=True, sort=True)
-    medians = groups[[*_COSTS, "update_s", *_NAIVE, "plain_train_s", "round_over_plain", *_BYTES]].median()
-    worst = groups[["clipped_share", "error", "error_bound"]].max()
-    said = groups[["bits", "rounding", "assumption"]].first()
-    found = pd.concat([medians, worst, said], axis=1)
-    found.insert(0, "runs_measured", groups["measured"].sum())
-    found.insert(1, "runs", groups.size())
-    found.insert(2, "rounds_measured", runs[runs["measured"]].groupby(by, observed=True)["measured_rounds"].median())
-    found.insert(3, "rounds", groups["all_rounds"].median())
-    found["rounds_measured"] = found["rounds_measured"].fillna(0)
-    found["naive_over_ours"] = found["naive_encrypt_s"] / found["update_s"]
-    found = found.reset_index()
-    names = found[by].astype(str)
-    much = found["clipped_share"] > CLIPPED_MUCH
-    beyond = (found["error"] > found["error_bound"]) & (found["clipped_share"] > 0)
-    shown = names.assign(
-        **{
-            "Runs measured": _of(found["runs_measured"], found["runs"]),
-            "Rounds measured": _of(found["rounds_measured"], found["rounds"]),
-            "Encrypt [s]": text.numbers(found["encrypt_s"], 3),
-            "Add [s]": text.numbers(found["add_s"], 3),
-            "Decrypt [s]": text.numbers(found["decrypt_s"], 3),
-            "Critical path [s]": text.numbers(found["critical_s"], 3),
-            "Round over plain": text.numbers(found["round_over_plain"], 2),
-            "Keys [s]": text.numbers(found["keygen_s"], 2),
-            "Processes": text.numbers(found["crypto_processes"], 0),
-            "Up [kB]": text.numbers(found["bytes_up"] / 1e3, 1),
-            "Up over plain": text.numbers(found["up_over_plain"], 2),
-            "Down [kB]": text.numbers(found["bytes_down"] / 1e3, 1),
-            "Down over plain": text.numbers(found["down_over_plain"], 2),
-            "Encrypted [%]": text.numbers(100 * found["encrypted_share"], 0),
-            "Clipped [%]": text.numbers(100 * found["clipped_share"], 3) + much.map({True: " (!)", False: ""}),
-            "Error": text.significant(found["error"]) + beyond.map({True: " (c)", False: ""}),
-            "Error bound": text.significant(found["error_bound"]),
-            "Bits": text.numbers(found["bits"], 0),
-            "Rounding": found["rounding"],
-        }
-    )
-    if found["naive_encrypt_s"].notna().any():
-        shown["Naive [s], extrapolated"] = text.numbers(found["naive_encrypt_s"], 0)
-        shown["Naive over ours"] = text.numbers(found["naive_over_ours"], 0)
-    shown["Assumes"] = found["assumption"]
-    numeric = found.select_dtypes("number").columns
-    raw = found.astype(dict.fromkeys(by, str)).assign(
-        **{name: text.significant(found[name], 6, "") for name in numeric}
-    )
+    found = _summary(runs, by)
+    much, clipped = found["clipped_share"] > CLIPPED_MUCH, _clipped(found)
+    columns = [name for name in found if name not in by]
+    raw = found[by].astype(str).join(found[columns].apply(_full))
+    shown = _shown(found, found[by].astype(str))
     caption = (
         "Of a round, median over the runs that measured some: encrypt (all offices), add (the server), decrypt (one "
         "office); critical path, for which real offices would wait: the slowest one's encryption, the additions and "
@@ -155,7 +114,7 @@ def protection_table(study: Study, stale: int = 0) -> Table | None:
         "In rounds that were not measured the same integers travelled in clear, as in the plain twin; tests hold every "
         "protocol to have its bits.",
         "Error: the largest of any round, of an entry of the mean update, beside the bound where nobody clips."
-        + " (c): of one that was clipped." * bool(beyond.any())
+        + " (c): of one that was clipped." * bool(clipped.any())
         + f" (!): over {100 * CLIPPED_MUCH:g} % of the values were clipped." * bool(much.any()),
         _naive(found["naive_sample"]),
         "Seconds are measured: they differ by machine and by day.",
@@ -165,8 +124,63 @@ def protection_table(study: Study, stale: int = 0) -> Table | None:
     return pieces.table(study, "protection", caption, raw, shown, left=len(by), across=6)
 
 
-def _of(some: pd.Series[float], whole: pd.Series[float]) -> list[str]:
-    return [f"{int(part)} of {int(all_)}" for part, all_ in zip(some, whole, strict=True)]
+def _summary(runs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """A row a strategy and settings: medians of the costs, the worst of the errors."""
+    groups = runs.groupby(by, observed=True, sort=True)
+    measured = runs[runs["measured"]].groupby(by, observed=True)["measured_rounds"].median()
+    found = pd.DataFrame({"runs_measured": groups["measured"].sum(), "runs": groups.size()})
+    found["rounds_measured"], found["rounds"] = measured.reindex(found.index).fillna(0), groups["all_rounds"].median()
+    medians = groups[[*_COSTS, "update_s", *_NAIVE, "plain_train_s", "round_over_plain", *_BYTES]].median()
+    worst = groups[["clipped_share", "error", "error_bound"]].max()
+    found = pd.concat([found, medians, worst, groups[["bits", "rounding", "assumption"]].first()], axis=1)
+    found["naive_over_ours"] = found["naive_encrypt_s"] / found["update_s"]
+    return found.reset_index()
+
+
+def _full(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Numbers for the CSV by significant digits: seconds and errors are small."""
+    return text.significant(column, 6, "") if pd.api.types.is_numeric_dtype(column) else column
+
+
+def _clipped(found: pd.DataFrame) -> pd.Series[bool]:
+    """Whether the largest error is that of a clipped entry."""
+    return (found["error"] > found["error_bound"]) & (found["clipped_share"] > 0)
+
+
+def _shown(found: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
+    """The table as readers see it."""
+    mark = {True: " (!)", False: ""}
+    columns = {
+        "Runs measured": _of(found["runs_measured"], found["runs"]),
+        "Rounds measured": _of(found["rounds_measured"], found["rounds"]),
+        "Encrypt [s]": text.numbers(found["encrypt_s"], 3),
+        "Add [s]": text.numbers(found["add_s"], 3),
+        "Decrypt [s]": text.numbers(found["decrypt_s"], 3),
+        "Critical path [s]": text.numbers(found["critical_s"], 3),
+        "Round over plain": text.numbers(found["round_over_plain"], 2),
+        "Keys [s]": text.numbers(found["keygen_s"], 2),
+        "Processes": text.numbers(found["crypto_processes"], 0),
+        "Up [kB]": text.numbers(found["bytes_up"] / 1e3, 1),
+        "Up over plain": text.numbers(found["up_over_plain"], 2),
+        "Down [kB]": text.numbers(found["bytes_down"] / 1e3, 1),
+        "Down over plain": text.numbers(found["down_over_plain"], 2),
+        "Encrypted [%]": text.numbers(100 * found["encrypted_share"], 0),
+        "Clipped [%]": text.numbers(100 * found["clipped_share"], 3)
+        + (found["clipped_share"] > CLIPPED_MUCH).map(mark),
+        "Error": text.significant(found["error"]) + _clipped(found).map({True: " (c)", False: ""}),
+        "Error bound": text.significant(found["error_bound"]),
+        "Bits": text.numbers(found["bits"], 0),
+        "Rounding": found["rounding"],
+    }
+    if found["naive_encrypt_s"].notna().any():
+        columns["Naive [s], extrapolated"] = text.numbers(found["naive_encrypt_s"], 0)
+        columns["Naive over ours"] = text.numbers(found["naive_over_ours"], 0)
+    columns["Assumes"] = found["assumption"]
+    return names.join(pd.DataFrame(columns))
+
+
+def _of(some: pd.Series[float], whole: pd.Series[float]) -> pd.Series[str]:
+    return text.numbers(some, 0) + " of " + text.numbers(whole, 0)
 
 
 def _naive(samples: pd.Series[float]) -> str:
@@ -277,8 +291,8 @@ def protection(study: Study, look: dict[str, Look], label: str = "") -> list[Fig
         figure = Figure(figsize=(DOUBLE, LINE * sum(group.height for group in page) + 0.45))
         time, size = figure.subplots(1, 2, sharey=True)
         _rows(time, size, page, found, look)
-        _scale(time, found["round_over_plain"])
-        _scale(size, found[_RATIOS[1:]].stack())
+        _scale(time, found[_RATIOS[:1]].to_numpy())
+        _scale(size, found[_RATIOS[1:]].to_numpy())
         time.set_xlabel("Time of a round [plain = 1]")
         size.set_xlabel("Bytes of an office [plain = 1]")
         handles = [Line2D([], [], color=_INK, **mark) for mark in (_UP, _DOWN)]
@@ -313,10 +327,11 @@ def _rows(time: Axes, size: Axes, page: list[_Group], found: pd.DataFrame, look:
         for place, strategy in enumerate(group.strategies):
             height = middle + ROW * (place - (len(group.strategies) - 1) / 2)
             ticks[height] = shortened(strategy, 40)
-            (ratio, up, down), colour = found.loc[strategy], look[strategy].colour
+            ratio, up, down = map(float, found.loc[strategy].to_numpy())
+            colour = look[strategy].colour
             time.plot(ratio, height, color=colour, marker="o")
-            number = f"{ratio:.2f}" if ratio < 10 else f"{ratio:.3g}"
-            time.annotate(number, (ratio, height), (5, 0), textcoords="offset points", va="center")
+            written = f"{ratio:.2f}" if ratio < 10 else f"{ratio:.3g}"
+            time.annotate(written, (ratio, height), (5, 0), textcoords="offset points", va="center")
             size.plot(up, height - 0.2, color=colour, **_UP)  # apart, since they may be equal
             size.plot(down, height + 0.2, color=colour, **_DOWN)
         size.text(1.03, middle, group.words, transform=size.get_yaxis_transform(), va="center")
@@ -329,9 +344,9 @@ def _rows(time: Axes, size: Axes, page: list[_Group], found: pd.DataFrame, look:
         panel.grid(axis="y", visible=False)
 
 
-def _scale(panel: Axes, values: pd.Series[float]) -> None:
+def _scale(panel: Axes, values: NDArray[np.float64]) -> None:
     """A logarithmic axis with room for numbers; ticks at 1, 2 and 5, or at powers of ten where they would be many."""
-    low, high = min(1.0, values.min()) / 1.25, max(2.0, values.max())
+    low, high = min(1.0, float(values.min())) / 1.25, max(2.0, float(values.max()))
     right = low * (high / low) ** 1.25 * 1.2
     steps = (1,) if right / low > 40 else (1, 2, 5)
     marks = [step * 10.0**power for power in range(-4, 7) for step in steps]

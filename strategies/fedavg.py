@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp.strategy import FedAvg as FlowerFedAvg
@@ -64,9 +64,10 @@ class FedAvgServer(FlowerFedAvg):
         if not contents:
             return None, None
         metrics = [metrics_of(content) for content in contents]
-        counts = [float(str(metric[self.weighted_by_key])) for metric in metrics]
-        shares = [count / sum(counts) for count in counts]
-        losses = [float(str(metric["train_loss"])) for metric in metrics]
+        counts = [cast(float, metric[self.weighted_by_key]) for metric in metrics]
+        total = sum(counts)
+        shares = [count / total for count in counts]
+        losses = [cast(float, metric["train_loss"]) for metric in metrics]
         from strategies.maths.vectors import weighted_mean  # compiled: what only lists strategies does without
 
         mean = weighted_mean([unpack(arrays_of(content)) for content in contents], shares)

@@ -42,7 +42,7 @@ class MaskedSum(Protected):
         "office": "model, sums",
         "server and one office": "all updates",
     }
-    examples: ClassVar[tuple[str, ...]] = ("masked_sum", "masked_sum(bits=12, inner=fedprox(mu=0.01))")
+    examples: ClassVar[tuple[str, ...]] = ("masked_sum",)
 
     def key_holder(self, vault: Vault, form: Form, processes: int = 1) -> KeyHolder:
         return _Offices(form, vault.secret)

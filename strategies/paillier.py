@@ -47,7 +47,7 @@ class Paillier(Protected):
         "office": "model, sums",
         "server and one office": "all updates",
     }
-    examples: ClassVar[tuple[str, ...]] = ("paillier", "paillier(bits=12, inner=fedprox(mu=0.01), obfuscator=short)")
+    examples: ClassVar[tuple[str, ...]] = ("paillier",)
 
     key_bits: int = field(default=3072, kw_only=True)
     key: str = field(default="safe", kw_only=True)

@@ -51,7 +51,7 @@ class SecAgg(Protected):
         "server and one office": "no single update",
         "server and t offices": "all updates",
     }
-    examples: ClassVar[tuple[str, ...]] = ("secagg", "secagg(bits=12, inner=fedprox(mu=0.01))")
+    examples: ClassVar[tuple[str, ...]] = ("secagg",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -96,7 +96,7 @@ class _Offices(KeyHolder):
         return super().answer(phase, parts, context, memory)
 
     def protect(self, slots: Slots, context: Context, memory: Memory) -> tuple[Bytes, Bytes, Memory]:
-        parts = {name: memory.pop(name) for name in ("letters", "letters-of") if name in memory}
+        parts: Parts = {name: memory.pop(name) for name in ("letters", "letters-of") if name in memory}
         state = secagg.from_memory(memory, _terms(self.form, context.round), context.office)
         masked, sent = secagg.mask(state, _by_office(parts, "letters"), slots)
         return masking.pack(sent), NO_NOTE, secagg.to_memory(masked)

@@ -7,6 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
+from time import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flwr.app import Message, RecordDict
 
 FLOWER_VERSION = "1.41"
 
@@ -25,3 +30,24 @@ def identify() -> None:
     from flwr.supercore.task_identity import TaskIdentity
 
     TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 1, 1
+
+
+def reply(message: Message, content: RecordDict) -> Message:
+    """`Message(content, reply_to=message)` in a fifth of its time: it checks arguments that are right here."""
+    asked, now = message.metadata, time()
+    metadata = type(asked).__new__(type(asked))
+    vars(metadata).update(
+        vars(asked),
+        _message_id="",
+        _reply_to_message_id=asked.message_id,
+        _src_node_id=asked.dst_node_id,
+        _dst_node_id=asked.src_node_id,
+        _src_task_id=asked.dst_task_id,
+        _dst_task_id=asked.src_task_id,
+        _created_at=now,
+        _ttl=asked.created_at + asked.ttl - now,
+        _delivered_at="",
+    )
+    answer = type(message).__new__(type(message))
+    vars(answer).update(_metadata=metadata, _content=content, _error=None)
+    return answer

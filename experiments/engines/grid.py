@@ -10,8 +10,11 @@ times the median, is left out before a strategy sees it.
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from statistics import median
 from time import perf_counter, sleep
 
 import numpy as np
@@ -186,17 +189,19 @@ class OrderedGrid(Grid):
             self.bytes_by_round["down", of] += size
 
     def _good(self, messages: list[Message], replies: list[Message]) -> list[Message]:
-        lengths = np.array([update_length(m.content, r.content) for m, r in zip(messages, replies, strict=True)])
-        finite = np.isfinite(lengths)
-        if not finite.any():
+        lengths = update_lengths(messages, replies)
+        finite = [length for length in lengths if math.isfinite(length)]
+        if not finite:
             raise Diverged(f"round {self.round}: no client's update is finite")
-        usual = np.median(lengths[finite])  # 0 where most clients have nothing left to learn
-        bad = ~finite | ((usual > 0) & (lengths > TOO_LONG * usual))
-        for reply, length, left_out in zip(replies, lengths, bad, strict=True):
-            if left_out:
-                self.rejected[self.office_of[reply.metadata.src_node_id]] += 1
-                log.warning("round %d, %s: update of length %g left out", self.round, self._name(reply), length)
-        return [reply for reply, left_out in zip(replies, bad, strict=True) if not left_out]
+        longest = TOO_LONG * median(finite)  # 0 where most clients have nothing left to learn
+        good = []
+        for reply, length in zip(replies, lengths, strict=True):
+            if math.isfinite(length) and not 0 < longest < length:
+                good.append(reply)
+                continue
+            self.rejected[self.office_of[reply.metadata.src_node_id]] += 1
+            log.warning("round %d, %s: update of length %g left out", self.round, self._name(reply), length)
+        return good
 
     def _name(self, reply: Message) -> str:
         return f"client {self.office_of[reply.metadata.src_node_id]}"
@@ -225,11 +230,17 @@ class OrderedGrid(Grid):
         return self.inner.pull_messages(message_ids)
 
 
-def update_length(sent: RecordDict, received: RecordDict) -> float:
-    """L2 norm of a client's update: what came back minus what was sent (not finite where anything in it is not)."""
-    from strategies.maths.vectors import distance  # compiled: what only plans a sweep does without
+def update_lengths(messages: Sequence[Message], replies: Sequence[Message]) -> list[float]:
+    """L2 norm of every client's update: what came back minus what was sent (not finite where anything in it is not)."""
+    from strategies.maths.vectors import distances  # compiled: what only plans a sweep does without
 
-    return distance(unpack(arrays_of(received)), unpack(arrays_of(sent)))
+    lengths: list[float] = []
+    # Most strategies send everybody the same record.
+    for _, group in groupby(zip(messages, replies, strict=True), key=lambda pair: id(pair[0].content)):
+        sent, received = zip(*group, strict=True)
+        models = [unpack(arrays_of(reply.content)) for reply in received]
+        lengths += distances(models, unpack(arrays_of(sent[0].content)))
+    return lengths
 
 
 def who_is_who(grid: Grid, clients: int, patience: float = 120.0) -> list[int]:

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, MessageType, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
+from experiments.engines import flower
 from experiments.seeds import Purpose, stream
 from experiments.training.evaluation import Evaluator, Rows
 from experiments.training.optimizers import CrossEntropy
@@ -33,6 +34,8 @@ from strategies.protection.vault import IN_CLEAR, Vault
 from strategies.wire import config_of
 
 if TYPE_CHECKING:
+    from flwr.app import Message
+
     from experiments.federation import Outcome
     from experiments.spec import RunSpec
     from experiments.training.fused import FusedTrainer
@@ -154,7 +157,7 @@ class Clients:
                 content, memories[client] = office.query(message, memory)
             else:
                 content, memories[client] = office.evaluate(message, memory, self.protection.score)
-            replies.append(Message(content, reply_to=message))
+            replies.append(flower.reply(message, content))
         return replies
 
     def _train(self, messages: Sequence[Message], clients: Sequence[int], memories: Memories) -> list[Message]:
@@ -168,7 +171,7 @@ class Clients:
             offices, messages, clients, self._trained(jobs, clients), strict=True
         ):
             content, memories[client] = office.close(update, memories.get(client, {}))
-            replies.append(Message(content, reply_to=message))
+            replies.append(flower.reply(message, content))
         return replies
 
     def _trained(self, jobs: Sequence[Job], clients: Sequence[int]) -> list[Update]:
@@ -248,4 +251,4 @@ class Protection:
 
 def introduce(message: Message, client: int) -> Message:
     """Tell the server which office stands behind a node id."""
-    return Message(RecordDict({"config": ConfigRecord({"office": client})}), reply_to=message)
+    return flower.reply(message, RecordDict({"config": ConfigRecord({"office": client})}))

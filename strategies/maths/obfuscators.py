@@ -305,4 +305,4 @@ def best_window(bits: int, expected: int) -> int:
 
 
 _ENTRY_STEPS = 2.5  # an entry costs as much as so many steps: measured
-_LARGEST = 100_000  # entries in a table: 45 MB for a prime of 1536 bits
+_LARGEST = 160_000  # entries in a table: 70 MB for a prime of 1536 bits

@@ -29,7 +29,12 @@ def main() -> None:
     options.add_argument("--bits", type=int, default=16, help="bits of a weight (default %(default)s)")
     options.add_argument("--modulus", type=int, default=DEFAULT_BITS, help="bits of n (default %(default)s)")
     options.add_argument("--processes", type=int, default=1, help="worker processes (default %(default)s)")
-    options.add_argument("--expected", type=int, default=10_000, help="obfuscators that the tables are made for")
+    options.add_argument(
+        "--expected",
+        type=int,
+        default=42_200,
+        help="obfuscators that tables are made for (default %(default)s, 25 rounds of four offices)",
+    )
     options.add_argument("--repeats", type=int, default=5, help="each figure is a median of so many")
     options.add_argument("--textbook", action="store_true", help="measure the slow reference as well")
     chosen = options.parse_args()

@@ -3,30 +3,49 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
 import flwr
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Message, MessageType, RecordDict
+from flwr.app import Array, ArrayRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg as FlowerFedAvg
 
 from experiments.engines import engine, flower, inprocess, simulation
-from experiments.engines.grid import OrderedGrid, update_length, who_is_who
+from experiments.engines.grid import OrderedGrid, update_lengths, who_is_who
 from experiments.engines.inprocess import InProcessGrid
 from experiments.errors import UserError
+from experiments.provenance import ROOT
 from experiments.run import deal_rows, sides
-from strategies import Federation
+from strategies import Federation, Job, Update
 from strategies.fedavg import everyone
-from strategies.wire import NumpyArray, pack, payload_bytes, unpack
+from strategies.wire import NumpyArray, pack, payload_bytes, reply, unpack
 from tests.experiments.problems import problem
 from tests.experiments.toys import Remembering
 
 
 def test_flower_is_the_version_that_our_contact_with_its_internals_was_written_for() -> None:
     assert flwr.__version__.startswith(flower.FLOWER_VERSION + ".")
+
+
+def test_a_reply_is_the_one_that_flower_would_make() -> None:
+    """Also to a message that has been under way, with everything that Flower's servers note on it."""
+    flower.identify()
+    asked = Message(RecordDict(), dst_node_id=7, message_type=MessageType.TRAIN, group_id="3", dst_task_id=5)
+    vars(asked.metadata).update(_message_id="one", _reply_to_message_id="none", _delivered_at="yesterday")
+    content = RecordDict()
+    ours, theirs = flower.reply(asked, content), Message(content, reply_to=asked)
+    assert vars(ours).keys() == vars(theirs).keys()
+    assert ours.content is content
+    assert not ours.has_error()
+    a, b = vars(ours.metadata), vars(theirs.metadata)
+    clock = {"_created_at", "_ttl"}
+    assert {key: a[key] for key in a.keys() - clock} == {key: b[key] for key in b.keys() - clock}
+    assert [a[key] for key in sorted(clock)] == pytest.approx([b[key] for key in sorted(clock)], abs=1)
 
 
 def both(**options: Any) -> tuple[Any, Any]:
@@ -154,12 +173,45 @@ def test_a_numpy_array_is_a_flower_array() -> None:
     assert np.array_equal(inflated.numpy(), w)
 
 
-def test_update_length() -> None:
-    sent, back = (RecordDict({"arrays": pack(np.array(w, np.float32))}) for w in ([0, 0], [3, 4]))
-    assert update_length(sent, back) == 5
-    for bad in (np.nan, np.inf):
-        spoilt = RecordDict({"arrays": pack(np.array([bad, 1], np.float32))})
-        assert not np.isfinite(update_length(sent, spoilt))
+def test_an_updates_record_is_the_one_that_flowers_constructors_make() -> None:
+    """Its object id is a hash of what Flower would send; the second has nothing of the first."""
+    w = np.arange(5, dtype=np.float32)
+    for examples, loss in ((7, 0.25), (8, 0.5)):
+        ours = reply(Update(Job(w, 1), w, examples, 2, loss))
+        metrics = MetricRecord({"num-examples": examples, "num-batches": 2, "num-clients": 1, "train_loss": loss})
+        theirs = RecordDict({"arrays": ArrayRecord({"w": Array(w)}), "metrics": metrics})
+        assert ours.object_id == theirs.object_id
+
+
+def test_update_lengths() -> None:
+    """Each reply is measured from what its own client was sent, whether that was the same record for all or not."""
+    flower.identify()
+
+    def message(*w: float) -> Message:
+        content = RecordDict({"arrays": pack(np.array(w, np.float32))})
+        return Message(content, dst_node_id=1, message_type=MessageType.TRAIN)
+
+    zero, one = message(0, 0), message(1, 1)
+    back = [message(3, 4), message(4, 5), message(0, 2), message(np.nan, 1), message(np.inf, 1)]
+    lengths = update_lengths([zero, one, zero, zero, zero], back)
+    assert lengths[:3] == [5, 5, 2]
+    assert not np.isfinite(lengths[3:]).any()
+
+
+def test_a_round_gets_the_memory_that_the_last_one_freed() -> None:
+    """In a process of its own: what glibc does by itself depends on what a process has freed before."""
+    script = """
+import resource
+import experiments
+import numpy as np
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    models = [np.ones(80_000, np.float32) for _ in range(30)]
+    del models
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 100, "each model has 79 pages; new ones would be met one by one"
 
 
 def test_engines_by_name() -> None:

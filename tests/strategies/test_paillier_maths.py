@@ -248,8 +248,8 @@ def test_tables_give_the_powers_of_one_base_at_full_size() -> None:
 
 
 def test_windows_grow_with_the_work() -> None:
-    """Up to 100,000 entries a table: 45 MB at 1536 bits."""
-    for bits, widest in ((1535, 9), (449, 11), (256, 12), (5, 5)):
+    """Up to 160,000 entries a table: 70 MB at 1536 bits."""
+    for bits, widest in ((1535, 10), (449, 12), (256, 12), (5, 5)):
         widths = [best_window(bits, expected) for expected in (1, 100, 1_000, 10_000, 10**9)]
         assert widths == sorted(widths)
         assert widths[0] <= 2
