@@ -109,7 +109,7 @@ def reference(
     layers = np.split(np.arange(x.size), np.cumsum(layout)[:-1])
     clip = np.empty(x.size)
     for layer in layers:
-        clip[layer] = strategy.clip if strategy.clip != "auto" else 4 * float(np.abs(x[layer]).max())
+        clip[layer] = strategy.clip if strategy.clip != "auto" else 8 * float(np.abs(x[layer]).max())
     left = np.zeros((offices, x.size))
     state: dict[str, Any] = {}
     for round_ in range(1, rounds + 1):
