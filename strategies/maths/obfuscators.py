@@ -230,7 +230,7 @@ class FixedBase:
         rows = -(-bits // self.window)
         self._size = -(-int(modulus.bit_length()) // 32) * 4  # bytes of a number below M
         self._t: list[list[mpz]] = []
-        self._s = np.empty((rows, 1 << self.window, self._size // 4), np.uint32)  # in 32-bit limbs, lowest first
+        self._s = np.empty((rows, 1 << self.window, self._size // 4), "<u4")  # in 32-bit limbs, lowest first
         r, t = f_divmod(base, modulus)
         inverse = invert(t, modulus)  # base = t + r M = t (1 + M r / t)
         s = r * inverse % modulus
@@ -261,16 +261,15 @@ class FixedBase:
     def _fill(self, row: int, t: mpz, s: mpz, inverse: mpz) -> tuple[mpz, mpz, mpz]:
         """A row b^0 ... b^(2^w - 1) of b = t (1 + M s), inverse = 1 / t; the same three of b^(2^w)."""
         modulus, size = self._modulus, self._size
-        ts, ss = [mpz(1), t], [bytes(size), s.to_bytes(size, "little")]
-        u, sigma, over = t, s, inverse
-        for _ in range(2, 1 + (1 << self.window)):
+        ts, ss = [], memoryview(self._s[row]).cast("B")
+        u, sigma, over = mpz(1), mpz(0), mpz(1)
+        for start in range(0, len(ss), size):
+            ts.append(u)  # nothing else is kept on the heap, so that a row's numbers lie side by side
+            ss[start : start + size] = sigma.to_bytes(size, "little")
             k, u = f_divmod(u * t, modulus)
             over = over * inverse % modulus  # 1 / u
             sigma = (sigma + s + k * over) % modulus
-            ts.append(u)
-            ss.append(sigma.to_bytes(size, "little"))
-        self._t.append(ts[:-1])
-        self._s[row] = np.frombuffer(b"".join(ss[:-1]), "<u4").reshape(self._s[row].shape)
+        self._t.append(ts)
         return u, sigma, over
 
     def _numbers(self, limbs: NDArray[np.uint64]) -> list[mpz]:
