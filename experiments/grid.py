@@ -6,8 +6,9 @@
     rounds: 25
 
 A key is an option of `run` under its own name; a list makes it an axis. `strategy: examples` stands for every
-registered strategy's own examples, so that a grid of all strategies has no list to keep. Seeds are paired: for one seed
-every strategy sees the same partition, first weights and test rows, because none of those depends on the strategy.
+registered strategy's own examples, so that a grid of all strategies has no list to keep; a strategy that has the bits
+of another, as a protected sum has those of its plain twin, is left out. Seeds are paired: for one seed every strategy
+sees the same partition, first weights and test rows, because none of those depends on the strategy.
 `tuned: true` gives every run the tuned hyper-parameters of its cell, `tuned: both` makes each run twice, as the grid
 says and tuned.
 """
@@ -106,7 +107,7 @@ def load_grid(name: str, only: Sequence[str] = (), changes: Sequence[str] = ()) 
         except yaml.YAMLError:
             raise UserError(f"--set {key}={value}: expected a value or a list such as [0, 1]") from None
     if options.get("strategy") == EXAMPLES:
-        options["strategy"] = [example for cls in STRATEGIES.values() for example in cls.examples]
+        options["strategy"] = [example for cls in STRATEGIES.values() if cls.twin is None for example in cls.examples]
     kept: dict[str, list[Any]] = {}
     for key, value in _pairs("--only", only):
         kept.setdefault(key, []).append(_find(path.stem, options, key, value))

@@ -121,6 +121,7 @@ class Strategy(ABC):
         protected: the model lives with the offices and the server sees no update in clear (`strategies.protection`).
         phases: messages of a round at which an office may be lost, in order.
         global_random: its server draws from Python's and NumPy's global generators, which a run seeds for it.
+        twin: a strategy that has the same bits, as tests hold it to; regression baselines repeat the twin alone.
         examples: notations that show it, run by the law tests.
     """
 
@@ -131,6 +132,7 @@ class Strategy(ABC):
     protected: ClassVar[bool] = False
     phases: ClassVar[tuple[str, ...]] = ("update",)
     global_random: ClassVar[bool] = False
+    twin: ClassVar[str | None] = None
     examples: ClassVar[Sequence[str]] = ()
 
     @abstractmethod

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 class Quantised(Protected):
     """With many bits it is its inner strategy, to the grid's error bound."""
 
+    twin: ClassVar[str | None] = None
     encrypted_share: ClassVar[float] = 0.0
     assumption: ClassVar[str] = "none: integers in clear"
     sees: ClassVar[Mapping[str, str]] = {

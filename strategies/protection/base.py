@@ -81,6 +81,7 @@ class Protected(Strategy):
     """
 
     protected: ClassVar[bool] = True
+    twin: ClassVar[str | None] = "quantised"
     dp: ClassVar[str] = "refused: noise goes inside protection, not around it"
     encrypted_share: ClassVar[float] = 1.0  # of the weights
     assumption: ClassVar[str]  # see `assumes`
