@@ -354,7 +354,7 @@ def test_the_grid_takes_every_strategy_there_is() -> None:
     examples = {text for cls in STRATEGIES.values() if cls.twin is None for text in cls.examples}
     cells = {(spec.options()["dataset"], *repeat.cell_of(spec)) for spec in specs}
     assert len(cells) == 4 * len(examples)
-    assert {type(spec.strategy) for spec in specs} == set(STRATEGIES.values())
+    assert {type(spec.strategy) for spec in specs} == {cls for cls in STRATEGIES.values() if cls.twin is None}
     assert {spec.seed for spec in specs} == {0, 1, 2, 3, 4}
 
 
