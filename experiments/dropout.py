@@ -40,9 +40,14 @@ class Drop:
             raise UserError(f"rate must be in [0, 1); found {self.rate!r}")
         if bool(self.rate) == bool(self.schedule):
             raise UserError("drop wants a rate above 0 or a schedule, and not both, e.g. drop(rate=0.1, phase=update)")
+        if not isinstance(self.schedule, tuple):
+            raise UserError(f"schedule must be a list of [round, office, phase]; found {self.schedule!r}")
         for entry in self.schedule:
             if not (isinstance(entry, tuple) and len(entry) == 3 and all(type(n) is int for n in entry[:2])):
                 raise UserError(f"schedule must be a list of [round, office, phase]; found {entry!r}")
+        places = [tuple(entry[:2]) for entry in self.schedule]
+        if len(set(places)) < len(places):
+            raise UserError("schedule names an office twice in one round; it vanishes once")
         for phase in self.phases:
             if phase not in PHASES:
                 raise UserError(f"phase must be one of {', '.join(PHASES)}; found {phase!r}")

@@ -7,7 +7,10 @@ it protects simulated offices and nobody else. Where nothing is measured there a
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,12 +36,25 @@ def keys_of_run(spec: RunSpec, processes: int | None = None) -> Iterator[Keys]:
         yield Keys()
         return
     processes = processes or len(os.sched_getaffinity(0))
-    with tempfile.TemporaryDirectory(prefix="keys-") as folder:  # mode 0700
+    with _leaving_when_told(), tempfile.TemporaryDirectory(prefix="keys-") as folder:  # mode 0700
         started = perf_counter()
         vault = make_vault(spec.strategy.make_keys(spec.clients, processes))
         path = Path(folder) / "vault.json"
         vault.save(path)
         yield Keys(path, None, processes, perf_counter() - started)
+
+
+@contextmanager
+def _leaving_when_told() -> Iterator[None]:
+    """SIGTERM, which schedulers send, ends the process as an exception would: the folder of keys goes with it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def sampled_runs(specs: Iterable[RunSpec]) -> list[RunSpec]:

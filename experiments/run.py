@@ -355,7 +355,9 @@ def _add_protection(record: dict[str, Any], spec: RunSpec, clients: ClientSide, 
     names = ("train_s", "evaluate_s", "encrypt_s", "add_s", "decrypt_s", "critical_s", "clipped")
     record["cost"] |= {name: spent[name] for name in names if name in spent} | {
         "keygen_s": keys.seconds + spent["keygen_s"],
-        "cpu_s": record["cost"]["cpu_s"] + spent.get("crypto_cpu_s", 0.0),
+        # Without what was spent to learn what phe alone would take, which is no part of the run.
+        "cpu_s": record["cost"]["cpu_s"] + spent.get("crypto_cpu_s", 0.0) - spent.get("aside_cpu_s", 0.0),
+        "wall_s": record["cost"]["wall_s"] - spent.get("aside_wall_s", 0.0),
         "encrypted_share": strategy.encrypted_share if measured else 0.0,
         "crypto_processes": keys.processes if measured else 0,
     }

@@ -57,8 +57,8 @@ class Paillier(Protected):
         super().__post_init__()
         check_choice("key", self.key, ("safe", "subgroup"))
         check_choice("obfuscator", self.obfuscator, ("full", "djn", "short", "textbook"))
-        if self.key_bits < 2048:
-            raise StrategyError(f"key_bits must be at least 2048 (3072 for 128-bit security); found {self.key_bits}")
+        if not 2048 <= self.key_bits <= 8192:
+            raise StrategyError(f"key_bits must be in [2048, 8192] (3072 is 128-bit security); found {self.key_bits}")
         if self.key == "subgroup" and self.obfuscator in ("short", "djn"):
             raise StrategyError(
                 f"obfuscator={self.obfuscator} wants safe primes; a subgroup key takes full or textbook"

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -236,7 +237,9 @@ class Protection:
     def close(self) -> None:
         """Let worker processes go."""
         if self.desk.measured != frozenset():
+            wall, cpu = perf_counter(), process_time()
             self.meter.largest |= self.desk.holder.naive()
+            self.meter.largest |= {"aside_wall_s": perf_counter() - wall, "aside_cpu_s": process_time() - cpu}
         self.meter.largest["crypto_cpu_s"] = self.desk.holder.cpu_seconds()
         self.desk.holder.close()
 

@@ -171,7 +171,8 @@ class Protected(Strategy):
 
         self.grid_of(federation.clients)
         if federation.cohort < self.min_offices:
-            hint = "; with two offices, min_offices=2 and allow_two=true" if federation.cohort == 2 else ""
+            two = federation.cohort == 2 and "unmask" not in self.phases
+            hint = "; with two offices, min_offices=2 and allow_two=true" if two else ""
             raise StrategyError(
                 f"{type(self).__name__} wants at least {self.min_offices} offices in a round; "
                 f"{federation.cohort} of {federation.clients} take part. Set more --clients or --fraction{hint}"

@@ -27,6 +27,10 @@ class Meter:
         self.round = 0
         self.expected: dict[int, tuple[float, NDArray[np.float64]]] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the updates: a meter may be written to a file."""
+        return {**vars(self), "expected": {}}
+
     @contextmanager
     def time(self, phase: str, round_: int = 0, office: int = -1) -> Iterator[None]:
         """Count the seconds of a block; the server is office -1."""

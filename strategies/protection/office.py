@@ -7,7 +7,7 @@ Its memory, which an engine keeps for it, is all it has between rounds:
     step-*            state of the server step
     shares            p_k of all offices, (K,)
     left, sent-left   feedback: what is still to be sent, and what that becomes once a sum is known to hold the update
-    sent-round        of which round that sum would be
+    sent-round        of which round the last update was: a second one of the same round could be subtracted
     inner-*           what the inner strategy remembers
     protocol-*        what the protocol remembers
 """
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 # Auto clip: so many times the largest entry of a layer's last mean, and in round 1 of its first weights.
 HEADROOM, FIRST_HEADROOM = 4.0, 8.0
 ABSTAINS = "abstains"
+BEFORE_UPDATE = ("keys", "shares")  # phases that begin a round, which an office goes through once
 
 Score = Callable[[NDArray[np.float32]], MetricRecord]
 
@@ -121,6 +122,8 @@ class ProtectedOffice:
             context = self._context(config)
             if phase == "agree":
                 return self._agree(context, config, memory)
+            if phase in BEFORE_UPDATE:
+                self._check_first(memory, context.round)
             holder = self.desk.holder_of(context.round)
             own, rest = _split(memory, "protocol-")
             with self.meter.time("encrypt_s", context.round, self.office.index):
@@ -134,6 +137,7 @@ class ProtectedOffice:
             context = self._context(config)
             memory = self._caught_up(message.content, memory)
             self._check_round(memory, context.round - 1)
+            self._check_first(memory, context.round)
             parts = parts_of(message.content)
         inner, _ = _split(memory, "inner-")
         return ProtectedJob(memory["model"], context.round, inner, context=context, caught_up=memory, parts=parts)
@@ -160,8 +164,9 @@ class ProtectedOffice:
                 payload, note, own = self.desk.holder_of(context.round).protect(slots, context, own)
         self.meter.counts["clipped"] += clipped
         self.meter.counts["sent"] += values.size
+        rest["sent-round"] = np.array(context.round)
         if self.strategy.rounds_by == "feedback":
-            rest |= {"sent-left": left, "sent-round": np.array(context.round)}
+            rest["sent-left"] = left
         return self._reply(context, {"payload": payload, "note": note}), {**rest, **_named("protocol-", own)}
 
     def evaluate(self, message: Message, memory: Memory, score: Score) -> tuple[RecordDict, Memory]:
@@ -185,7 +190,9 @@ class ProtectedOffice:
         return RecordDict({"config": config, "arrays": record_of({"public": desk.holder.public()})})
 
     def _agree(self, context: Context, config: ConfigRecord, memory: Memory) -> tuple[RecordDict, Memory]:
-        """Take everybody's weight; who is asked for the first weights seals them."""
+        """Take everybody's weight, once; who is asked for the first weights seals them."""
+        if context.round or "shares" in memory:
+            raise ProtectionError("the weights of a run are agreed on once, before its first round")
         weights = np.array(config["weights"], np.float64)
         own = self.strategy.weight(self.office.num_examples, self.office.num_batches)
         known = np.isfinite(weights) & (weights > 0)
@@ -206,6 +213,8 @@ class ProtectedOffice:
         """Name round and office in what is refused, by us or by the mathematics."""
         try:
             yield
+        except KeyError as error:
+            raise ProtectionError(f"round {round_}, office {self.office.index}: the message has no {error}") from None
         except ValueError as error:
             raise ProtectionError(f"round {round_}, office {self.office.index}: {error}") from None
 
@@ -219,6 +228,12 @@ class ProtectedOffice:
         if "round" not in memory or int(memory["round"]) != wanted:
             has = f"the model of round {int(memory['round'])}" if "round" in memory else "no model"
             raise ProtectionError(f"it has {has} and needs that of round {wanted}: the sums between did not come")
+
+    def _check_first(self, memory: Memory, round_: int) -> None:
+        if int(memory.get("sent-round", 0)) >= round_:
+            raise ProtectionError(
+                f"it has sent its update of round {round_}; of a second one the difference could be taken"
+            )
 
     def _reply(self, context: Context, parts: Parts, abstains: bool = False) -> RecordDict:
         config = ConfigRecord({ABSTAINS: abstains})
@@ -256,22 +271,22 @@ class ProtectedOffice:
         clip = self._clip(memory)
         d = desk.grid.decode(slots.values, shares, clip)
         if anew:
-            self.meter.met(one.round, offices, d, desk.grid.error_bound(shares, float(np.max(clip)), self._rounding))
+            self.meter.met(
+                one.round, offices, d, desk.grid.error_bound(shares, float(np.max(clip)), self.strategy.rounds_by)
+            )
         state, rest = _split(memory, "step-")
         model, state = self.strategy.server_step(memory["model"].astype(np.float64), d, state)
-        if "sent-left" in rest and int(rest.pop("sent-round")) == one.round:
+        if "sent-left" in rest:
             left = rest.pop("sent-left")
-            if self.office.index in offices:  # else all of it is still to be sent
+            if (
+                int(rest["sent-round"]) == one.round and self.office.index in offices
+            ):  # else all of it is still to be sent
                 rest["left"] = left
         if self.strategy.clip == AUTO:
             largest = [HEADROOM * float(np.abs(part).max(initial=0)) for part in self._layers(d)]
             rest["clip"] = np.where(np.array(largest) > 0, largest, rest["clip"])
         rest |= {"model": model.astype(np.float32), "round": np.array(one.round)}
         return {**rest, **_named("step-", state)}
-
-    @property
-    def _rounding(self) -> str:
-        return self.strategy.rounds_by
 
     def _clip(self, memory: Memory) -> Floats | float:
         """C, one number or (d,)."""
@@ -304,8 +319,8 @@ class ProtectedOffice:
         state = unflatten(unseal(self.desk.vault.secret, sealed.tobytes(), *self._place(round_)))
         rest = {name: value for name, value in memory.items() if not name.startswith("step-")}
         if "sent-left" in rest:  # the sum that would tell was missed
-            left, sent = rest.pop("sent-left"), int(rest.pop("sent-round"))
-            if counted == sent:
+            left = rest.pop("sent-left")
+            if counted == int(rest["sent-round"]):
                 rest["left"] = left
         return {**rest, **state, "round": np.array(round_)}
 

@@ -70,6 +70,9 @@ class ProtectedServer(FlowerFedAvg):
                 Context.read(found).check(self._context(0, office))
             except ProtectionError as error:
                 raise ProtectionError(f"office {office} does not fit office {first}: {error}") from None
+            own, known = (arrays_of(joined[one])["public"].numpy() for one in (office, first))
+            if not np.array_equal(own, known):
+                raise ProtectionError(f"office {office} and office {first} have different public keys; they share one")
             if found["count"] != configs[first]["count"]:
                 raise ProtectionError(
                     f"office {office} has {found['count']!r} weights, office {first} {configs[first]['count']!r}"
@@ -177,13 +180,16 @@ class ProtectedServer(FlowerFedAvg):
         """Check and add; each message is let go once it is added.
 
         Raises:
-            RuntimeError: too few offices are left for a sum that tells nobody's update.
+            ProtectionError: too few offices are left for a sum that tells nobody's update.
         """
         adder, offices = self._adder_of(server_round), {node: office for office, node in self.nodes.items()}
         total: Any = None
         notes: dict[int, Bytes] = {}
         newest = self.last.round if self.last else 0
-        for message in replies:
+        queue = replies if isinstance(replies, list) else list(replies)
+        queue.reverse()
+        while queue:  # Flower's loop holds the same list: what is taken out of it is gone
+            message = queue.pop()
             office = offices[message.metadata.src_node_id]
             self.held[office] = newest
             with self.meter.time("add_s", server_round):
@@ -207,7 +213,7 @@ class ProtectedServer(FlowerFedAvg):
         found = sorted(notes)
         self.here = set(found)
         if total is None or len(found) < self.strategy.min_offices:
-            raise RuntimeError(
+            raise ProtectionError(
                 f"round {server_round}: updates of {len(found)} offices are left, {found}; a sum takes at least "
                 f"{self.strategy.min_offices}"
             )
@@ -232,7 +238,7 @@ class ProtectedServer(FlowerFedAvg):
         """Keep the sealed model; the figures go to whoever watches.
 
         Raises:
-            RuntimeError: the office did not answer, or with something else.
+            ProtectionError: the office did not answer, or with something else.
         """
         for message in replies:
             office, content = self.evaluates, message.content
@@ -241,11 +247,11 @@ class ProtectedServer(FlowerFedAvg):
                 if "state" not in arrays_of(content) or not content.metric_records:
                     raise ProtectionError(f"its message holds {sorted(content)}; expected figures and a sealed model")
             except ProtectionError as error:
-                raise RuntimeError(f"round {server_round}, office {office}: {error}") from None
+                raise ProtectionError(f"round {server_round}, office {office}: {error}") from None
             self.state = (server_round, arrays_of(content)["state"].numpy())
             self.held[office] = server_round
             return metrics_of(content)
-        raise RuntimeError(f"round {server_round}: the office that was to evaluate did not answer")
+        raise ProtectionError(f"round {server_round}: the office that was to evaluate did not answer")
 
 
 def _exchange(

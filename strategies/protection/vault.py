@@ -37,8 +37,8 @@ class Vault:
 
     @property
     def key_id(self) -> str:
-        """Names the secret without telling it."""
-        return derive(self.secret, self.run, "key id", length=8).hex()
+        """Names secret and keys without telling them."""
+        return derive(self.secret, self.run, "key id", *sorted(self.keys.values()), length=8).hex()
 
     def text(self) -> str:
         """As JSON."""

@@ -122,7 +122,7 @@ def test_the_lowest_office_may_be_the_bad_one(protocol: str) -> None:
 
 @every_strategy
 def test_with_too_few_left_the_run_fails(protocol: str) -> None:
-    with pytest.raises(RuntimeError, match=r"round 2: updates of 2 offices are left, \[2, 3\]; a sum takes at least 3"):
+    with pytest.raises(ProtectionError, match=r"round 2: updates of 2 offices are left, \[2, 3\]; a sum takes at least 3"):
         result(PROTECTED[protocol](), look=spoiling(SPOILT["too short"][0], 0, 1))
 
 
@@ -280,5 +280,5 @@ def test_an_evaluation_that_is_not_one_is_told() -> None:
         (no_record("metrics"), "expected figures and a sealed model"),
         (lambda letter: misplace(letter, "key_id"), "key_id"),
     ]:
-        with pytest.raises(RuntimeError, match=f"round 2, office 0: .*{cause}"):
+        with pytest.raises(ProtectionError, match=f"round 2, office 0: .*{cause}"):
             result(PROTECTED[ANY](), look=spoiling(spoil, 0, kind="evaluate"))
