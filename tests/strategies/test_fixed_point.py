@@ -201,8 +201,9 @@ def test_a_sum_that_these_offices_cannot_have_sent_is_refused() -> None:
     grid, shares = FixedPoint(16, 4), [0.3, 0.2]
     most = 2 * sum(map(grid.offset, shares))
     assert grid.decode(np.array([0, most], np.uint32), shares, 1.0) == pytest.approx([-1.0, 1.0], abs=1e-3)
-    with pytest.raises(ProtectionError, match=rf"holds {most + 1}; 2 offices send {most} at most"):
+    with pytest.raises(ProtectionError, match="holds more than 2 offices send") as refusal:
         grid.decode(np.array([0, most + 1], np.uint32), shares, 1.0)
+    assert str(most + 1) not in str(refusal.value), "the server may read it: no opened number"
     with pytest.raises(ProtectionError, match="not their sum"):
         grid.decode(np.array([most], np.uint32), shares[:1], 1.0)
 

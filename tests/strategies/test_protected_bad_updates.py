@@ -122,7 +122,9 @@ def test_the_lowest_office_may_be_the_bad_one(protocol: str) -> None:
 
 @every_strategy
 def test_with_too_few_left_the_run_fails(protocol: str) -> None:
-    with pytest.raises(ProtectionError, match=r"round 2: updates of 2 offices are left, \[2, 3\]; a sum takes at least 3"):
+    with pytest.raises(
+        ProtectionError, match=r"round 2: updates of 2 offices are left, \[2, 3\]; a sum takes at least 3"
+    ):
         result(PROTECTED[protocol](), look=spoiling(SPOILT["too short"][0], 0, 1))
 
 

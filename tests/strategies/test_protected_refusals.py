@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
 from strategies.maths.streams import ProtectionError
 from strategies.protection.context import PREFIX, Context
 from strategies.protection.office import Desk
 from strategies.protection.vault import Vault
+from strategies.wire import config_of
 from tests.strategies.stages import Letter, Stage, stage
 from tests.strategies.vaults import PROTECTED, vault_for
 
@@ -203,6 +205,56 @@ def test_a_sum_of_other_offices_than_announced_is_refused(protocol: str, deed: s
     play.server.aggregate_train = adding  # type: ignore[method-assign]
     with pytest.raises(ProtectionError, match=r"^round 2, office 0: .*round 2.*(must not be used|not their sum)"):
         play.play(3)
+
+
+@every_strategy
+def test_an_office_sends_one_update_a_round(protocol: str) -> None:
+    """A server that asks for a round again, without one office, could take the difference of the two sums."""
+    play = stage(PROTECTED[protocol]())
+    add = play.server.aggregate_train
+    told: list[str] = []
+
+    def asking_again(server_round: int, replies: Any) -> Any:
+        done = add(server_round, replies)
+        if server_round == 2:
+            play.server.last = before
+            for phase in ("keys", "shares", "update"):
+                kind = MessageType.TRAIN if phase == "update" else MessageType.QUERY
+                content = play.server._news(2, 0, {})
+                config_of(content)["phase"] = phase
+                with pytest.raises(ProtectionError, match=r"^round 2, office 0: ") as refusal:
+                    play.inner.send_and_receive([Message(content, dst_node_id=1, message_type=kind)])
+                told.append(str(refusal.value))
+            raise Stopped
+        return done
+
+    play.play(1)
+    before = play.server.last
+    play.server.aggregate_train = asking_again  # type: ignore[method-assign]
+    with pytest.raises(Stopped):
+        _further(play)
+    assert all("it has sent its update of round 2" in text for text in told), told
+
+
+class Stopped(Exception):
+    """The test has seen enough."""
+
+
+def _further(play: Stage) -> None:
+    """Round 2 of a federation that has had one."""
+    messages = play.server.configure_train(2, ArrayRecord(), ConfigRecord(), play.grid)
+    play.server.aggregate_train(2, play.grid.send_and_receive(messages))
+
+
+@every_strategy
+def test_the_weights_are_agreed_on_once(protocol: str) -> None:
+    play = stage(PROTECTED[protocol]())
+    play.play(1)
+    config = ConfigRecord({"phase": "agree", "weights": play.server.weights, "first": False})
+    play.server._context(0, 0).write(config)
+    content = RecordDict({"config": config, "arrays": ArrayRecord()})
+    with pytest.raises(ProtectionError, match="agreed on once"):
+        play.inner.send_and_receive([Message(content, dst_node_id=1, message_type=MessageType.QUERY)])
 
 
 @every_strategy
