@@ -79,15 +79,11 @@ class FixedPoint:
         Returns:
             v (d,) in [0, 2 o_k]; what was not sent, update - (v - o_k) C / (Q p_k), (d,); how many values were clipped.
         """
-        offset, clip = self.offset(share), np.asarray(clip, np.float64)
-        clipped = int(np.count_nonzero(np.abs(update) > clip))  # before scaling, which may round C itself up
-        limit = self.levels * share  # |u| <= C on this scale
-        scaled = update * (limit / clip)
-        np.clip(scaled, -limit, limit, out=scaled)
-        whole = np.rint(scaled) if rng is None else np.floor(scaled + rng.random(scaled.shape))
-        np.clip(whole, -offset, offset, out=whole)
-        left = update - whole * (clip / limit)
-        return (whole + offset).astype(np.uint32), left, clipped
+        from strategies.maths.vectors import to_grid  # compiled: what only lists strategies does without
+
+        chance = None if rng is None else rng.random(update.shape)
+        clips = np.full(update.shape, clip, np.float64)
+        return to_grid(np.ascontiguousarray(update), clips, self.levels * share, self.offset(share), chance)
 
     def decode(self, total: NDArray[np.uint32], shares: Sequence[float], clip: Floats | float) -> Floats:
         """The weighted mean update (d,) of the offices with these shares, from the sum of what they sent.

@@ -15,7 +15,9 @@ import numpy as np
 from numba import njit, types
 from numpy.typing import NDArray
 
-_f4, _f8 = types.float32, types.float64
+NONE = np.empty(0)
+
+_f4, _f8, _u4 = types.float32, types.float64, types.uint32
 _r4, _r8 = (types.Array(number, 1, "C", readonly=True) for number in (_f4, _f8))
 _four_f4, _four_f8 = (types.UniTuple(number, 4) for number in (_f4, _f8))  # type: ignore[no-untyped-call]
 
@@ -69,6 +71,26 @@ def _in_float64(vector: NDArray[Any], origin: NDArray[Any]) -> float:
         return float(np.linalg.norm(np.subtract(vector, origin, dtype=np.float64)))
 
 
+def to_grid(
+    update: NDArray[np.float64],
+    clip: NDArray[np.float64],
+    limit: float,
+    offset: int,
+    chance: NDArray[np.float64] | None = None,
+) -> tuple[NDArray[np.uint32], NDArray[np.float64], int]:
+    """An update (d,) in fixed point: `maths.fixed_point`'s formula for each entry u with its clip C; `limit` is Q p_k.
+
+    Args:
+        chance: (d,) in [0, 1), added before rounding down; None rounds to nearest, halves to even.
+
+    Returns:
+        o + clamp(round(u limit / C), -o, o) for u within its clip; what is left of u; how many u were beyond.
+    """
+    values, left = np.empty(update.shape, np.uint32), np.empty(update.shape)
+    clipped: int = _to_grid(update, clip, NONE if chance is None else chance, limit, float(offset), values, left)
+    return values, left, clipped
+
+
 @njit([types.void(_f4[::1], _r4, _f4), types.void(_f8[::1], _r8, _f8)], cache=True)
 def _add_scaled(total: Any, vector: Any, factor: Any) -> None:
     for i in range(total.size):
@@ -101,3 +123,17 @@ def _four_squares(origin: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
         r += (c[i] - origin[i]) ** 2
         s += (d[i] - origin[i]) ** 2
     return p, q, r, s
+
+
+@njit([types.int64(_r8, _r8, _r8, _f8, _f8, _u4[::1], _f8[::1])], cache=True)
+def _to_grid(update: Any, clip: Any, chance: Any, limit: Any, offset: Any, values: Any, left: Any) -> Any:
+    clipped = 0
+    for i in range(update.size):
+        u, c = update[i], clip[i]
+        clipped += abs(u) > c  # before scaling, which may round C itself up
+        scaled = min(max(u * (limit / c), -limit), limit)
+        whole = np.floor(scaled + chance[i]) if chance.size else np.rint(scaled)
+        whole = min(max(whole, -offset), offset)
+        values[i] = np.uint32(whole + offset)
+        left[i] = u - whole * (c / limit)
+    return clipped

@@ -69,7 +69,7 @@ class Desk:
         self.clear = ClearHolder(self.form)
         # Without a round in earnest no key is ever needed.
         self.holder = self.clear if measured == frozenset() else strategy.key_holder(vault, self.form, processes)
-        self.opened: tuple[bytes, Slots] | None = None
+        self.opened: _Opened | None = None
 
     def is_clear(self, round_: int) -> bool:
         """Whether a simulation leaves this round's integers in clear."""
@@ -84,17 +84,48 @@ class Desk:
         form = self.form
         return Context(form.run, round_, office, 1, self.vault.key_id, self.layout_hash, form.offices, form.bits)
 
-    def reveal(self, one: ProtectedSum) -> tuple[Slots, bool]:
-        """A sum's slots, and whether they had to be computed: the offices of a process open a sum once."""
-        digest = sha256(repr((one.round, one.offices, one.clear)).encode())
-        digest.update(one.total.data)
-        digest.update(one.notes.data)
-        name = digest.digest()
-        if self.opened and self.opened[0] == name:
-            return self.opened[1], False
+    def mean(self, one: ProtectedSum, shares: Sequence[float], clip: Floats | float) -> tuple[Floats, bool]:
+        """The mean update (d,) of a sum, and whether it had to be computed: the offices of a process open a sum once.
+
+        Args:
+            shares: p_k of its contributors.
+            clip: C, one number or (layers,).
+
+        Raises:
+            ProtectionError: it is not the sum of its contributors in its round.
+        """
+        if self.opened and self.opened.fits(one, shares, clip):
+            return self.opened.mean, False
         slots = self.holder_of(one.round).reveal(one)
-        self.opened = (name, slots)
-        return slots, True
+        check_tags(slots.check, self.vault.secret, self.form.run, one.round, one.offices, self.form.offices)
+        d = self.grid.decode(slots.values, shares, self.spread(clip))
+        d.flags.writeable = False  # all offices of the process get it
+        self.opened = _Opened(one, tuple(shares), clip, d)
+        return d, True
+
+    def spread(self, clip: Floats | float) -> Floats | float:
+        """C of every entry (d,), from that of every layer; one number stays one."""
+        return clip if isinstance(clip, float) else np.repeat(clip, self.layout)
+
+
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """A sum that was opened, what was needed to read it, and the mean update in it."""
+
+    one: ProtectedSum
+    shares: tuple[float, ...]
+    clip: Floats | float
+    mean: Floats
+
+    def fits(self, one: ProtectedSum, shares: Sequence[float], clip: Floats | float) -> bool:
+        """Whether another office's sum is this one, to the byte, and it reads it alike."""
+        mine = self.one
+        return (
+            (mine.round, mine.offices, mine.clear, self.shares) == (one.round, one.offices, one.clear, tuple(shares))
+            and np.array_equal(self.clip, clip)
+            and np.array_equal(mine.total, one.total)
+            and np.array_equal(mine.notes, one.notes)
+        )
 
 
 @dataclass(frozen=True)
@@ -155,7 +186,7 @@ class ProtectedOffice:
         self.meter.expect(context.round, self.office.index, share, way)
         rng = self.office.rng(context.round) if self.strategy.rounds_by == "stochastic" else None
         with self.meter.time("encrypt_s", context.round, self.office.index):
-            values, left, clipped = self.desk.grid.encode(way, share, self._clip(memory), rng)
+            values, left, clipped = self.desk.grid.encode(way, share, self.desk.spread(self._clip(memory)), rng)
             mark = tag(self.desk.vault.secret, context.run, context.round, context.office, context.offices)
             own, rest = _split(memory, "protocol-")
             own |= job.parts
@@ -264,12 +295,10 @@ class ProtectedOffice:
                 f"the sum of round {one.round} is of {len(set(offices))} offices; at least "
                 f"{self.strategy.min_offices} must be in it, or it tells one office's update"
             )
-        with self.meter.time("decrypt_s", one.round):
-            slots, anew = desk.reveal(one)
-        check_tags(slots.check, desk.vault.secret, desk.form.run, one.round, offices, desk.form.offices)
         shares = [float(memory["shares"][office]) for office in offices]
         clip = self._clip(memory)
-        d = desk.grid.decode(slots.values, shares, clip)
+        with self.meter.time("decrypt_s", one.round):
+            d, anew = desk.mean(one, shares, clip)
         if anew:
             self.meter.met(
                 one.round, offices, d, desk.grid.error_bound(shares, float(np.max(clip)), self.strategy.rounds_by)
@@ -289,10 +318,10 @@ class ProtectedOffice:
         return {**rest, **_named("step-", state)}
 
     def _clip(self, memory: Memory) -> Floats | float:
-        """C, one number or (d,)."""
+        """C, one number or (layers,)."""
         if self.strategy.clip != AUTO:
             return float(self.strategy.clip)
-        return np.repeat(memory["clip"], self.desk.layout)
+        return memory["clip"]
 
     def _layers(self, flat: NDArray[Any]) -> Sequence[NDArray[Any]]:
         return np.split(flat, np.cumsum(self.desk.layout)[:-1])

@@ -16,6 +16,7 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
@@ -35,7 +36,7 @@ class Vault:
     keys: Mapping[str, str] = field(repr=False, default_factory=dict, hash=False)
     test_only: bool = False
 
-    @property
+    @cached_property
     def key_id(self) -> str:
         """Names secret and keys without telling them."""
         return derive(self.secret, self.run, "key id", *sorted(self.keys.values()), length=8).hex()

@@ -227,3 +227,19 @@ def test_an_empty_update_is_one() -> None:
     sent, left, clipped = grid.encode(none, 0.5, 1.0)
     assert (sent.size, left.size, clipped) == (0, 0, 0)
     assert grid.decode(sent, [0.5], 1.0).size == 0
+
+
+@pytest.mark.parametrize("by_chance", [False, True])
+def test_the_compiled_pass_has_the_bits_of_the_formula(by_chance: bool) -> None:
+    rng = np.random.default_rng(4)
+    update = rng.normal(size=5000) * 10.0 ** rng.integers(-9, 9, 5000)
+    update[:6] = [0.0, -0.0, 0.25, -0.25, 1e300, -1e300]
+    clip, grid, share = np.where(rng.random(5000) < 0.5, 0.25, 3.0), FixedPoint(12, 5), 0.37
+    values, left, clipped = grid.encode(update, share, clip, np.random.default_rng(9) if by_chance else None)
+    limit, offset = grid.levels * share, grid.offset(share)
+    scaled = np.clip(update * (limit / clip), -limit, limit)
+    whole = np.floor(scaled + np.random.default_rng(9).random(5000)) if by_chance else np.rint(scaled)
+    whole = np.clip(whole, -offset, offset)
+    assert np.array_equal(values, (whole + offset).astype(np.uint32))
+    assert np.array_equal(left, update - whole * (clip / limit))
+    assert clipped == np.count_nonzero(np.abs(update) > clip)
