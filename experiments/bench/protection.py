@@ -178,5 +178,6 @@ def protection_targets(figures: Figures) -> list[Target]:
     targets.append(Target("encrypt the pilot's 561-437-312-6, all layers", pilot, 6, 2, unit="s"))
     for clients in (4, 30):
         peak = look("Protection: memory", "peak, in updates", f"masked_sum, {clients} offices")
-        targets.append(Target(f"memory while adding {clients} updates, in updates", peak, 2))
+        # The sum so far, the next one, and a block of work: whatever the number of offices.
+        targets.append(Target(f"memory while adding {clients} updates, in updates", peak, 2.5))
     return targets

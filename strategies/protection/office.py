@@ -295,6 +295,12 @@ class ProtectedOffice:
                 f"the sum of round {one.round} is of {len(set(offices))} offices; at least "
                 f"{self.strategy.min_offices} must be in it, or it tells one office's update"
             )
+        strangers = sorted(set(offices) - set(range(desk.form.offices)))
+        if strangers:
+            raise ProtectionError(
+                f"the sum of round {one.round} announces offices {strangers}, which are not of this federation's "
+                f"{desk.form.offices}; it must not be used"
+            )
         shares = [float(memory["shares"][office]) for office in offices]
         clip = self._clip(memory)
         with self.meter.time("decrypt_s", one.round):

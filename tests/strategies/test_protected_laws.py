@@ -226,7 +226,8 @@ def test_bytes_are_counted_in_the_rounds_that_are_measured(protocol: str) -> Non
         assert sum(parts) == pytest.approx(
             whole.protection[f"measured_bytes_{way}"], rel=1e-3 if protocol in LATTICES else 0
         )
-        assert 0 < sum(parts) <= getattr(whole.cost, f"bytes_{way}"), "the set-up is of no round"
+        slack = 1.001 if protocol in LATTICES else 1
+        assert 0 < sum(parts) <= slack * getattr(whole.cost, f"bytes_{way}"), "the set-up is of no round"
 
 
 @pytest.mark.parametrize("protocol", PROTECTED)
