@@ -30,7 +30,7 @@ tune: $(STAMP)  ## Tune the strategies of a grid on validation persons (GRID=pil
 	@$(RUN) experiments tune $(if $(filter file,$(origin GRID)),pilot-tuned,$(GRID)) --results $(RESULTS) $(ARGS)
 
 test: $(STAMP)  ## Run the tests
-	$(RUN) pytest -q -n 2 --dist loadfile $(ARGS)
+	$(RUN) pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: $(STAMP)  ## Run the longer checks that `make test` leaves out
 	$(RUN) pytest -q -m slow $(ARGS)
