@@ -26,6 +26,7 @@ from experiments.engines import engine as engine_of
 from experiments.engines import inprocess
 from experiments.federation import Checkpoint, Outcome, ServerSide
 from experiments.notation import canonical
+from experiments.protected import add_protection
 from experiments.seeds import Purpose, stream
 from experiments.spec import DEFAULT_CLIENTS, RunSpec
 from experiments.training.clients import ClientSide, Keys, measured
@@ -34,8 +35,6 @@ from experiments.training.schedule import steps_a_round
 from partitions import Deal, Fold, Pool, deal
 from results.record import RunRecord, decode_fields
 from strategies import Strategy, Workload
-from strategies.protection.base import Protected
-from strategies.protection.meter import total
 
 LAST_ROUNDS = 5  # the score is the mean over these; fixed before any run
 OFFICES = ("CBS", "ISTAT", "ONS", "STATCAN")
@@ -124,7 +123,7 @@ def run_models(
     outcome = engine_of(engine)(server, clients, len(clients.workloads))
     record = _record(spec, data, offices, outcome, engine)
     record["cost"] |= outcome.seconds | {"wall_s": perf_counter() - wall, "cpu_s": process_time() - cpu}
-    _add_protection(record, spec, clients, outcome)
+    add_protection(record, spec, clients, outcome)
     return decode_fields(record), outcome.models
 
 
@@ -147,7 +146,7 @@ def advance(
     for name, spent in (("wall_s", perf_counter() - wall), ("cpu_s", process_time() - cpu)):
         outcome.seconds[name] = outcome.seconds.get(name, 0.0) + spent  # the checkpoint's outcome: later rounds add up
     record["cost"] |= outcome.seconds
-    _add_protection(record, spec, clients, outcome)
+    add_protection(record, spec, clients, outcome)
     return decode_fields(record), end
 
 
@@ -341,42 +340,6 @@ def _record(spec: RunSpec, data: RunData, offices: Deal, outcome: Outcome, engin
         "cost": {key: sum(row[key] for row in rows) for key in ("bytes_up", "bytes_down")},
         "filtered": any(outcome.rejected),
     }
-
-
-def _add_protection(record: dict[str, Any], spec: RunSpec, clients: ClientSide, outcome: Outcome) -> None:
-    """What protection cost, and what it was: of the rounds that were computed in earnest."""
-    strategy = spec.strategy
-    if not isinstance(strategy, Protected):
-        return
-    keys = clients.keys
-    spent = total(outcome.meters, keys.measured)
-    in_earnest = range(1, spec.rounds + 1) if keys.measured is None else keys.measured
-    measured = len(in_earnest)
-    names = ("train_s", "evaluate_s", "encrypt_s", "add_s", "decrypt_s", "critical_s", "clipped")
-    record["cost"] |= {name: spent[name] for name in names if name in spent} | {
-        "keygen_s": keys.seconds + spent["keygen_s"],
-        # Without what was spent to learn what phe alone would take, which is no part of the run.
-        "cpu_s": record["cost"]["cpu_s"] + spent.get("crypto_cpu_s", 0.0) - spent.get("aside_cpu_s", 0.0),
-        "wall_s": record["cost"]["wall_s"] - spent.get("aside_wall_s", 0.0),
-        "encrypted_share": strategy.encrypted_share if measured else 0.0,
-        "crypto_processes": keys.processes if measured else 0,
-    }
-    record["protection"] = {
-        "protocol": type(strategy).__module__.rpartition(".")[2],
-        "assumption": strategy.assumes,
-        "sees": dict(strategy.sees),
-        "bits": strategy.bits,
-        "rounding": strategy.rounds_by,
-        "clip": strategy.clip,
-        "min_offices": strategy.min_offices,
-        "measured_rounds": measured,
-        "measured_bytes_up": sum(outcome.bytes_by_round["up", round_] for round_ in in_earnest),
-        "measured_bytes_down": sum(outcome.bytes_by_round["down", round_] for round_ in in_earnest),
-        "rounds": len(outcome.rounds),
-        "clipped_share": spent["clipped"] / spent["sent"] if spent.get("sent") else None,
-        "error": spent.get("error"),
-        "error_bound": spent.get("error_bound"),
-    } | {name: value for name, value in spent.items() if name.startswith("naive_")}
 
 
 def final(outcome: Outcome, offices: list[dict[str, Any]]) -> dict[str, Any]:
