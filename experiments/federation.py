@@ -42,6 +42,7 @@ class Outcome:
         evaluation: of the final models.
         diverged: why the run could not go on, or None.
         bytes_up, bytes_down, rejected: by client.
+        trained: rounds that each client was asked to train in.
         bytes_by_round: of all clients, by (`up` or `down`, round), under protection alone.
         seconds: by phase.
         meters: of a protected run's server, and of its clients where the engine can see them.
@@ -54,13 +55,14 @@ class Outcome:
     bytes_up: list[int] = field(default_factory=list)
     bytes_down: list[int] = field(default_factory=list)
     rejected: list[int] = field(default_factory=list)
+    trained: list[int] = field(default_factory=list)
     bytes_by_round: Counter[tuple[str, int]] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=dict)
     meters: list[Meter] = field(default_factory=list)
 
     def add(self, grid: OrderedGrid) -> None:
         """What a Grid counted since it was made."""
-        for name in ("bytes_up", "bytes_down", "rejected"):
+        for name in ("bytes_up", "bytes_down", "rejected", "trained"):
             counted = getattr(grid, name)
             before = getattr(self, name) or [0] * len(counted)
             setattr(self, name, [old + new for old, new in zip(before, counted, strict=True)])
@@ -103,7 +105,7 @@ class ServerSide:
         classes, shape: of the data.
         test: the common test rows, or None.
         validation: validation rows by office.
-        measured: as in `Federation`.
+        measured, noise_multiplier: as in `Federation`.
     """
 
     spec: RunSpec
@@ -114,6 +116,7 @@ class ServerSide:
     test: Rows | None
     validation: tuple[Rows, ...]
     measured: frozenset[int] | None = None
+    noise_multiplier: float = 0.0
 
     def __call__(self, inner: Grid) -> Outcome:
         """Run all rounds."""
@@ -138,8 +141,9 @@ class ServerSide:
             rounds_done=done,
             dropout=spec.dropout,
             protected=spec.strategy.protected,
+            poisson=_poisson(spec),
         )
-        federation = Federation(self.clients, cohort, len(self.first), spec.seed, self.measured)
+        federation = Federation(self.clients, cohort, len(self.first), spec.seed, self.measured, self.noise_multiplier)
         if spec.strategy.global_random:
             seed = int(stream(spec.seed, Purpose.STRATEGY).integers(2**32))
             random.seed(seed)
@@ -169,6 +173,12 @@ class ServerSide:
         if spec.strategy.global_random:
             generators = (random.getstate(), np.random.get_state())  # noqa: NPY002
         return outcome, Checkpoint(outcome, watch.arrays, _state(strategy), {}, generators)
+
+
+def _poisson(spec: RunSpec) -> bool:
+    """Whether clients take part by coins of their own."""
+    central = spec.strategy.central_dp
+    return central is not None and central.sampling == "poisson"
 
 
 def _state(strategy: FlowerStrategy) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from experiments.engines import engine as engine_of
 from experiments.engines import inprocess
 from experiments.federation import Checkpoint, Outcome, ServerSide
 from experiments.notation import canonical
+from experiments.privacy import add_privacy, central_noise, private_means, private_workloads
 from experiments.protected import add_protection
 from experiments.seeds import Purpose, stream
 from experiments.spec import DEFAULT_CLIENTS, RunSpec
@@ -124,6 +125,7 @@ def run_models(
     record = _record(spec, data, offices, outcome, engine)
     record["cost"] |= outcome.seconds | {"wall_s": perf_counter() - wall, "cpu_s": process_time() - cpu}
     add_protection(record, spec, clients, outcome)
+    add_privacy(record, spec, data, (server, clients), outcome)
     return decode_fields(record), outcome.models
 
 
@@ -147,6 +149,7 @@ def advance(
         outcome.seconds[name] = outcome.seconds.get(name, 0.0) + spent  # the checkpoint's outcome: later rounds add up
     record["cost"] |= outcome.seconds
     add_protection(record, spec, clients, outcome)
+    add_privacy(record, spec, data, (server, clients), outcome)
     return decode_fields(record), end
 
 
@@ -187,14 +190,18 @@ def sides(
     """What the server and what the clients are given; `moved` and `keys` as in `run_models`."""
     scale = standardiser(spec, data, offices)
     classes, shape = len(data.about.classes), data.train.x.shape[1:]
+    workloads = spec.strategy.regroup([Workload(rows, steps_a_round(spec, len(rows))) for rows in offices.train])
+    held = tuple(private_workloads(spec, data, workloads))
+    means = private_means(spec, held, data.train.x)
+    if means is not None:
+        scale = partial(np.add, -means)
     x = scale(data.train.x)
     validation = tuple(Rows(x[rows], data.train.y[rows], data.train.person[rows]) for rows in offices.validation)
     test = None if data.test is None else dataclasses.replace(data.test, x=scale(data.test.x))
-    workloads = spec.strategy.regroup([Workload(rows, steps_a_round(spec, len(rows))) for rows in offices.train])
     first = partial(first_weights, spec, shape, classes, moved)
-    held = tuple(workloads)
+    noise = central_noise(spec, data, len(held))
     if not spec.strategy.protected:
-        server = ServerSide(spec, first(), len(held), classes, shape, test, validation)
+        server = ServerSide(spec, first(), len(held), classes, shape, test, validation, None, noise)
         return server, ClientSide(spec, x, data.train.y, classes, held)
     keys = keys or Keys(measured=frozenset())
     # The model lives with the offices, and so do the rows that it is scored on.

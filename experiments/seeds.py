@@ -27,8 +27,15 @@ class Purpose(IntEnum):
     STRATEGY = 5
     DROPOUT = 6
     ROUNDING = 7
+    NOISE = 8
+    SAMPLING = 9
+
+
+def sequence(seed: int, purpose: Purpose, round_: int = 0, client: int = 0) -> np.random.SeedSequence:
+    """The entropy of one purpose, round and client."""
+    return np.random.SeedSequence(seed, spawn_key=(int(purpose), round_, client))
 
 
 def stream(seed: int, purpose: Purpose, round_: int = 0, client: int = 0) -> np.random.Generator:
     """The generator of one purpose, round and client."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(int(purpose), round_, client)))
+    return np.random.default_rng(sequence(seed, purpose, round_, client))

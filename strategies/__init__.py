@@ -6,6 +6,6 @@ are FedAvg's) and a search space. The file's name is its name in grids, tables a
 `strategies.base` says what each part may override.
 """
 
-from strategies.base import Federation, Job, Memory, Strategy, StrategyError, Update, Workload
+from strategies.base import Federation, Job, Memory, PrivateSteps, Strategy, StrategyError, Update, Workload
 
-__all__ = ["Federation", "Job", "Memory", "Strategy", "StrategyError", "Update", "Workload"]
+__all__ = ["Federation", "Job", "Memory", "PrivateSteps", "Strategy", "StrategyError", "Update", "Workload"]

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from flwr.serverapp import Grid
     from flwr.serverapp.strategy import Strategy as FlowerStrategy
 
+    from strategies.dp_fedavg import DpFedAvg
+    from strategies.dp_sgd import DpSgd
+
 Vector = NDArray[np.float32]
 Memory = dict[str, NDArray[Any]]  # what an office keeps between rounds, by name
 
@@ -50,6 +53,7 @@ class Federation:
         seed: for strategies that draw at the server; every draw takes its own stream from it.
         measured: rounds that a protected run computes as it would in earnest; None is all of them. In the others its
             integers travel in clear, which no result can tell (see `strategies.protection`).
+        noise_multiplier: of central differential privacy, as solved for the run's budget.
     """
 
     clients: int
@@ -57,6 +61,7 @@ class Federation:
     weights: int
     seed: int
     measured: frozenset[int] | None = None
+    noise_multiplier: float = 0.0
 
 
 class OfficeGrid(Protocol):
@@ -75,11 +80,38 @@ class OfficeGrid(Protocol):
 
 
 @dataclass(frozen=True)
+class PrivateSteps:
+    """How a client's local steps are made private: the gradient of a step is (sum of clipped + noise) / divisor.
+
+    Attributes:
+        persons: (units + 1,) where the rows of each person begin in the client's rows, for person-level privacy, where
+            a unit is a person and all are in every step; None where a unit is a row.
+        clip_norm: C, largest L2 norm of a unit's gradient; None leaves gradients as they are.
+        noise_multiplier: the noise has the standard deviation `noise_multiplier * clip_norm` in every coordinate.
+        rate: chance of a unit to be in a step (Poisson sampling); 1 takes all.
+        divisor: a public number, never that of the units drawn.
+        limit: steps that the budget pays for, over all rounds.
+        means: noise multiplier of the release of the client's feature means; None where they are not released.
+        secure_rng: noise and coins from the operating system's generator, not from the run's seed.
+    """
+
+    persons: NDArray[np.int64] | None
+    clip_norm: float | None
+    noise_multiplier: float
+    rate: float
+    divisor: float
+    limit: int
+    means: float | None = None
+    secure_rng: bool = False
+
+
+@dataclass(frozen=True)
 class Workload:
     """What one client trains on in every round: its rows, and how many steps it takes."""
 
-    rows: NDArray[np.int64]  # (n,) row numbers of the training data, ascending
+    rows: NDArray[np.int64]  # (n,) row numbers of the training data, ascending; by person under person-level privacy
     steps: int  # minibatch steps a round
+    private: PrivateSteps | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +131,7 @@ class Update:
     w: Vector  # (d,) trained model
     num_examples: int
     num_batches: int  # local steps taken
-    train_loss: float  # mean over the round's minibatches, each at the weights of its step
+    train_loss: float | None  # mean over the round's minibatches, each at the weights of its step; None is not sent
 
 
 class Client(Protocol):
@@ -187,6 +219,16 @@ class Strategy(ABC):
         it to narrow it, as {"momentum": [0.0]}.
         """
         return {}
+
+    @property
+    def local_dp(self) -> DpSgd | None:
+        """What makes local steps private, if anything does."""
+        return None
+
+    @property
+    def central_dp(self) -> DpFedAvg | None:
+        """What makes the sum of a round private, if anything does."""
+        return None
 
     @property
     def changes_gradient(self) -> bool:

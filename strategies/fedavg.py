@@ -67,10 +67,12 @@ class FedAvgServer(FlowerFedAvg):
         counts = [cast(float, metric[self.weighted_by_key]) for metric in metrics]
         total = sum(counts)
         shares = [count / total for count in counts]
-        losses = [cast(float, metric["train_loss"]) for metric in metrics]
+        losses = [cast(float, metric["train_loss"]) for metric in metrics if "train_loss" in metric]
         from strategies.maths.vectors import weighted_mean  # compiled: what only lists strategies does without
 
         mean = weighted_mean([unpack(arrays_of(content)) for content in contents], shares)
+        if len(losses) < len(metrics):  # under differential privacy no office tells its loss
+            return pack(mean), None
         return pack(mean), MetricRecord({"train_loss": sum(p * loss for p, loss in zip(shares, losses, strict=True))})
 
 

@@ -106,8 +106,10 @@ def _with(record: Record, items: dict[str, Any]) -> Record:
 
 
 def reply(update: Update) -> RecordDict:
-    """The trained model with the counts a server may weight by."""
-    metrics = _with(_counts(update.num_examples, update.num_batches), {"train_loss": update.train_loss})
+    """The trained model with the counts a server may weight by, and the training loss where it may be known."""
+    metrics = _counts(update.num_examples, update.num_batches)
+    if update.train_loss is not None:
+        metrics = _with(metrics, {"train_loss": update.train_loss})
     return _with(_NO_RECORDS, {"arrays": pack(update.w), "metrics": metrics})
 
 

@@ -50,6 +50,7 @@ class OrderedGrid(Grid):
         rounds_done: before this Grid's first; cohorts go on from there.
         dropout: which offices vanish, or None.
         protected: updates cannot be read here: offices check their own, and say so where they send none.
+        poisson: every client is in a round by a coin of its own, `cohort` of them on average; there may be none.
     """
 
     def __init__(
@@ -62,7 +63,9 @@ class OrderedGrid(Grid):
         rounds_done: int = 0,
         dropout: Drop | None = None,
         protected: bool = False,
+        poisson: bool = False,
     ) -> None:
+        self.poisson = poisson
         self.inner, self.nodes, self.seed, self.cohort = inner, nodes, seed, cohort
         self.reject_nonfinite, self.dropout, self.protected = reject_nonfinite, dropout, protected
         self.office_of = {node: office for office, node in enumerate(nodes)}
@@ -70,18 +73,16 @@ class OrderedGrid(Grid):
         self.bytes_down = [0] * len(nodes)
         self.bytes_by_round: Counter[tuple[str, int]] = Counter()  # of `up` and `down`, under protection
         self.rejected = [0] * len(nodes)
+        self.trained = [0] * len(nodes)  # rounds that each office was asked to train in
         self.train_s = 0.0
         self._next_round(rounds_done)
 
     def _next_round(self, finished: int) -> None:
-        """Draw the cohort of the next round, without replacement."""
-        self.round, everyone = finished + 1, len(self.nodes)
-        drawn = np.arange(everyone)
-        if self.cohort < everyone:
-            rng = stream(self.seed, Purpose.COHORT, self.round)
-            drawn = np.sort(rng.choice(everyone, self.cohort, replace=False))
-        self._offices = {self.nodes[office]: int(office) for office in drawn}
-        self._vanishing = self.dropout.vanishing(self.seed, self.round, drawn.tolist()) if self.dropout else {}
+        """Draw the cohort of the next round."""
+        self.round = finished + 1
+        drawn = cohort_of(self.seed, self.round, len(self.nodes), self.cohort, self.poisson)
+        self._offices = {self.nodes[office]: office for office in drawn}
+        self._vanishing = self.dropout.vanishing(self.seed, self.round, drawn) if self.dropout else {}
 
     @property
     def everyone(self) -> Mapping[int, int]:
@@ -106,6 +107,8 @@ class OrderedGrid(Grid):
         """
         messages = sorted(messages, key=lambda message: self.office_of[message.metadata.dst_node_id])
         if not messages:
+            if not self._offices:  # the coins chose nobody
+                self._next_round(self.round)
             return []
         kind = messages[0].metadata.message_type
         messages = [message for message in messages if not self._lost(message)]
@@ -113,6 +116,9 @@ class OrderedGrid(Grid):
             return []  # of the few that a phase asked, which may not be all that take part
         if not messages:
             raise RuntimeError(f"round {self.round}: every client has vanished")
+        if kind == MessageType.TRAIN:
+            for message in messages:
+                self.trained[self.office_of[message.metadata.dst_node_id]] += 1
         started = perf_counter()
         replies = sorted(
             self.inner.send_and_receive(messages, timeout=timeout),
@@ -228,6 +234,15 @@ class OrderedGrid(Grid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         return self.inner.pull_messages(message_ids)
+
+
+def cohort_of(seed: int, round_: int, clients: int, cohort: int, poisson: bool = False) -> list[int]:
+    """Who takes part in a round, ascending: so many, drawn without replacement; or each by a coin."""
+    if cohort >= clients:
+        return list(range(clients))
+    rng = stream(seed, Purpose.COHORT, round_)
+    drawn = np.flatnonzero(rng.random(clients) < cohort / clients) if poisson else rng.choice(clients, cohort, False)
+    return [int(client) for client in np.sort(drawn)]
 
 
 def update_lengths(messages: Sequence[Message], replies: Sequence[Message]) -> list[float]:

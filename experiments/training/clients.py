@@ -27,7 +27,7 @@ from experiments.engines import flower
 from experiments.seeds import Purpose, stream
 from experiments.training.evaluation import Evaluator, Rows
 from experiments.training.optimizers import CrossEntropy
-from strategies import Job, Memory, Update, Workload
+from strategies import Job, Memory, StrategyError, Update, Workload
 from strategies.maths.streams import ProtectionError
 from strategies.protection.base import Office, Protected
 from strategies.protection.meter import Meter
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from strategies.protection.office import ProtectedOffice
 
 
+SPENT = "privacy-steps"  # what an office remembers of its budget: noised steps taken since round 1
 TABLE = Path(__file__).parents[2] / "results" / "bench" / "trainers.csv"
 
 
@@ -136,7 +137,7 @@ class Clients:
 
     def __init__(self, side: ClientSide) -> None:
         self.strategy = side.spec.strategy
-        self.trainer = trainer(side)
+        self.trainer, self.workloads = trainer(side), side.workloads
         self.meter = Meter()
         self.protection = Protection(side, self.meter) if isinstance(self.strategy, Protected) else None
 
@@ -167,13 +168,32 @@ class Clients:
             office.open(message, memories.get(client, {}))
             for office, message, client in zip(offices, messages, clients, strict=True)
         ]
+        spent = [self._spent(client, memories.get(client, {})) for client in clients]
         replies = []
-        for office, message, client, update in zip(
-            offices, messages, clients, self._trained(jobs, clients), strict=True
+        for office, message, client, update, steps in zip(
+            offices, messages, clients, self._trained(jobs, clients), spent, strict=True
         ):
-            content, memories[client] = office.close(update, memories.get(client, {}))
+            content, memory = office.close(update, memories.get(client, {}))
+            memories[client] = memory | {SPENT: np.array(steps)} if steps else memory
             replies.append(flower.reply(message, content))
         return replies
+
+    def _spent(self, client: int, memory: Memory) -> int:
+        """Noised steps that an office will have taken after this round; 0 where none are private.
+
+        Raises:
+            StrategyError: more than its budget pays for. It has then taken none of them.
+        """
+        work = self.workloads[client]
+        if work.private is None:
+            return 0
+        steps = int(memory.get(SPENT, 0)) + work.steps
+        if steps > work.private.limit:
+            raise StrategyError(
+                f"office {client}: its privacy budget pays for {work.private.limit} steps, and this round would make "
+                f"them {steps}. The noise was made for the run's own number of rounds; start a run of more"
+            )
+        return steps
 
     def _trained(self, jobs: Sequence[Job], clients: Sequence[int]) -> list[Update]:
         if self.protection is None:

@@ -6,7 +6,7 @@ The plain loop (`local.ReferenceTrainer`) is the oracle; `python -m experiments 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,8 @@ from strategies import Job, Strategy, Update, Workload
 if TYPE_CHECKING:
     from experiments.spec import RunSpec
 
-NONE = np.empty(0, np.float32)
+Floats = NDArray[np.float32]
+NONE, NO_BOUNDS, NO_WORDS = np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.uint32)
 
 
 class FusedTrainer:
@@ -46,8 +47,12 @@ class FusedTrainer:
 
     def train(self, jobs: Sequence[Job], clients: Sequence[int]) -> list[Update]:
         """One update a job, in the order given."""
-        one = self._step_by_step if self.strategy.changes_gradient else self._whole_round
-        return [one(job, self.workloads[client], client) for job, client in zip(jobs, clients, strict=True)]
+        return [self._one(job, self.workloads[client], client) for job, client in zip(jobs, clients, strict=True)]
+
+    def _one(self, job: Job, work: Workload, client: int) -> Update:
+        if self.strategy.changes_gradient:
+            return self._step_by_step(job, work, client)
+        return (self._private_round if work.private else self._whole_round)(job, work, client)
 
     def _whole_round(self, job: Job, work: Workload, client: int) -> Update:
         """All steps of the round in one compiled call."""
@@ -62,6 +67,19 @@ class FusedTrainer:
         loss = kernel.train(w, velocity, *drift, *rows, size, work.steps, lr, sgd.momentum, sgd.weight_decay, a)
         return Update(job, w, len(work.rows), work.steps, loss)
 
+    def _private_round(self, job: Job, work: Workload, client: int) -> Update:
+        """A compiled step at a time: what is drawn for it comes from a stream cipher, outside."""
+        lr, sgd = learning_rate(self.spec, job.round), self.spec.optimizer
+        a, b = self.strategy.drift(job.w, job.memory)
+        received = job.w.astype(np.float32, copy=False)
+        w = received.copy()
+        v = np.zeros_like(w)
+        drift = (received if a else NONE, NONE if b is None else b.astype(np.float32, copy=False))
+        step = PrivateStep(self, work, job.round, client)
+        for _ in range(work.steps):
+            step(w, v, drift, lr, sgd.momentum, sgd.weight_decay, a)
+        return Update(job, w, len(work.rows), work.steps, None)
+
     def _step_by_step(self, job: Job, work: Workload, client: int) -> Update:
         """A compiled gradient at every step, for a strategy whose hook is more than a drift."""
         import torch  # what hooks are written for; no other path here needs it
@@ -72,27 +90,62 @@ class FusedTrainer:
         a, b = self.strategy.drift(job.w, job.memory)
         w = received[0].clone()
         velocity, total, seen = None, 0.0, 0
-        size = batch_size(self.spec, len(work.rows))
-        batches = [
-            order[start : start + size]
-            for order in epoch_orders(self.spec, work, self.y, job.round, client)
-            for start in range(0, len(order), size)
-        ]
-        for rows in batches[: work.steps]:
-            loss, gradient = self._gradient(w.numpy(), rows)
+        gradients = self._private if work.private else self._plain
+        for loss, gradient, size in gradients(work, job.round, client, w.numpy()):
             g = self.strategy.gradient(torch.from_numpy(gradient)[None], w[None], received, memory)[0]
             if a:
                 g = g + a * (w - received[0])
             if b is not None:
                 g = g + torch.from_numpy(b.astype(np.float32, copy=False))
             velocity = self.spec.optimizer.step(w, g, velocity, lr)
-            total += loss * len(rows)
-            seen += len(rows)
-        return Update(job, w.numpy(), len(work.rows), work.steps, total / seen)
+            total += loss * size
+            seen += size
+        return Update(job, w.numpy(), len(work.rows), work.steps, None if work.private else total / seen)
 
-    def _gradient(self, w: NDArray[np.float32], rows: NDArray[np.int64]) -> tuple[float, NDArray[np.float32]]:
-        """Loss and gradient of one batch: the velocity that one step of rate 1 starts from nothing is -g."""
-        v = np.zeros_like(w)
-        batch = (self.widths, self.x, self.y, rows[None], len(rows))
-        loss = kernel.train(w.copy(), v, NONE, NONE, *batch, 1, 1.0, 0.0, 0.0, 0.0)
-        return loss, -v
+    def _plain(self, work: Workload, round_: int, client: int, w: Floats) -> Iterator[tuple[float, Floats, int]]:
+        """Of every step: its mean loss, the gradient at w as it then is, and its rows. The velocity that one step of
+        rate 1 starts from nothing is -g."""
+        size = batch_size(self.spec, len(work.rows))
+        batches = [
+            order[start : start + size]
+            for order in epoch_orders(self.spec, work, self.y, round_, client)
+            for start in range(0, len(order), size)
+        ]
+        for rows in batches[: work.steps]:
+            v = np.zeros_like(w)
+            batch = (self.widths, self.x, self.y, rows[None], len(rows))
+            loss = kernel.train(w.copy(), v, NONE, NONE, *batch, 1, 1.0, 0.0, 0.0, 0.0)
+            yield loss, -v, len(rows)
+
+    def _private(self, work: Workload, round_: int, client: int, w: Floats) -> Iterator[tuple[float, Floats, int]]:
+        """As `_plain`, of the clipped and noised gradient; nothing is said of the loss."""
+        step = PrivateStep(self, work, round_, client)
+        for _ in range(work.steps):
+            v = np.zeros_like(w)
+            step(w.copy(), v, (NONE, NONE), 1.0, 0.0, 0.0, 0.0)
+            yield 0.0, -v, 0
+
+
+class PrivateStep:
+    """The private steps of a client's round, one at each call."""
+
+    def __init__(self, trainer: FusedTrainer, work: Workload, round_: int, client: int) -> None:
+        from experiments.training import ghost  # compiled: what trains in the open does without
+        from experiments.training.private import Chance
+
+        assert work.private is not None
+        self.step, self.trainer, self.work, self.private = ghost.step, trainer, work, work.private
+        self.chance = Chance.of(trainer.spec, work, round_, client)
+        self.bounds = NO_BOUNDS if self.private.persons is None else self.private.persons
+
+    def __call__(
+        self, w: Floats, v: Floats, drift: tuple[Floats, Floats], lr: float, momentum: float, decay: float, a: float
+    ) -> None:
+        """`ghost.step`, of the units that are drawn and under the noise that is drawn."""
+        private, trainer = self.private, self.trainer
+        clip, sigma = private.clip_norm or 0.0, private.noise_multiplier * (private.clip_norm or 0.0)
+        rows = self.chance.rows(self.work)
+        words = self.chance.noise.words(len(w) + len(w) % 2) if sigma else NO_WORDS
+        one = np.empty_like(w) if len(self.bounds) else NONE
+        data = (trainer.widths, trainer.x, trainer.y, rows, self.bounds, words, one)
+        self.step(w, v, *drift, *data, clip, sigma, private.divisor, lr, momentum, decay, a)

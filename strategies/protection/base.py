@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     from flwr.serverapp import Grid
 
+    from strategies.dp_sgd import DpSgd
     from strategies.protection.meter import Meter
     from strategies.protection.office import Desk, ProtectedOffice
     from strategies.protection.protocol import Adder, Form, KeyHolder
@@ -190,6 +191,10 @@ class Protected(Strategy):
 
     def gradient(self, g: Any, w: Any, w_t: Any, memory: Mapping[str, Any]) -> Any:
         return self.inner.gradient(g, w, w_t, memory)
+
+    @property
+    def local_dp(self) -> DpSgd | None:
+        return self.inner.local_dp
 
     @property
     def changes_gradient(self) -> bool:

@@ -1,0 +1,320 @@
+"""Differential privacy of a run: the noise that its budget buys each office, before any training, and what was spent.
+
+An office's noise multiplier is solved for the whole training: all its rounds and local steps, its own sampling rate,
+and the release of its feature means if the strategy asks for that. Everything used here is public or declared so: the
+number of units, rows and steps of each office, and which persons are in which offices.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.engines.grid import cohort_of
+from experiments.errors import UserError
+from experiments.seeds import Purpose
+from experiments.spec import DEFAULT_CLIENTS, RunSpec
+from experiments.training.schedule import batch_size
+from strategies import PrivateSteps, Workload
+from strategies.privacy.accounting import Mechanism, check_delta, epsilon, group, noise_multiplier, orders_text
+from strategies.privacy.gaussian import gaussian_mu
+
+if TYPE_CHECKING:
+    from experiments.federation import Outcome, ServerSide
+    from experiments.run import RunData
+    from experiments.training.clients import ClientSide
+    from strategies.dp_fedavg import DpFedAvg
+    from strategies.dp_sgd import DpSgd
+
+    Sides = tuple[ServerSide, ClientSide]
+
+MEANS_SHARE = 0.03  # of mu^2, for the feature means
+MEANS_CLIP = 20.0  # largest L2 norm of a row, or of a person's mean row, in them
+PUBLIC = ("rows of each office", "persons of each office", "local steps", "which persons are in which offices")
+TOUCHED = 3  # windows that any 2.56 s of signal are part of: windows overlap by half
+
+Floats = NDArray[np.float32]
+
+
+def private_workloads(spec: RunSpec, data: RunData, workloads: Sequence[Workload]) -> list[Workload]:
+    """Workloads with their private steps, where the strategy's are private; as they are where not.
+
+    Raises:
+        UserError, StrategyError: the options leave something un-noised, or no noise is enough.
+    """
+    ours = spec.strategy.local_dp
+    if ours is None:
+        return list(workloads)
+    _check(spec, data, ours)
+    persons = data.train.person
+    units = len(persons) if ours.unit == "window" else len(np.unique(persons))
+    check_delta(ours.delta, units)
+    held = [_by_person(work, persons) if ours.unit == "person" else work for work in workloads]
+    often = _appearances(held, persons) if ours.unit == "person" else 1
+    return [_private(spec, ours, work, persons, often) for work in held]
+
+
+def _check(spec: RunSpec, data: RunData, ours: DpSgd) -> None:
+    if spec.standardise == "pooled" or (spec.standardise == "auto" and data.about.standardise):
+        raise UserError(
+            f"standardise={spec.standardise} shares means and variances of the training rows that no epsilon pays for; "
+            "set --standardise none (dp_sgd(means=true) subtracts noised means, from its budget)"
+        )
+    if ours.unit == "person" and spec.batch_size != "full":
+        raise UserError(
+            f"unit=person takes all rows of every person in every step: set --batch-size full; found {spec.batch_size}"
+        )
+    if ours.noise == "shared":
+        raise UserError("noise=shared adds each office's share inside a protected sum: not built yet; set noise=own")
+
+
+def _by_person(work: Workload, persons: NDArray[np.int64]) -> Workload:
+    """The rows with each person's side by side."""
+    return dataclasses.replace(work, rows=work.rows[np.argsort(persons[work.rows], kind="stable")])
+
+
+def _bounds(work: Workload, persons: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each person's rows begin, (persons + 1,), of rows in the order of `_by_person`."""
+    held = persons[work.rows]
+    return np.concatenate([[0], np.flatnonzero(np.diff(held)) + 1, [len(held)]]).astype(np.int64)
+
+
+def _appearances(workloads: Sequence[Workload], persons: NDArray[np.int64]) -> int:
+    """In how many offices the most widespread person is: all of them spend of one budget."""
+    counts = Counter(person for work in workloads for person in np.unique(persons[work.rows]).tolist())
+    return max(counts.values())
+
+
+def _private(spec: RunSpec, ours: DpSgd, work: Workload, persons: NDArray[np.int64], often: int) -> Workload:
+    """A workload with its private steps."""
+    bounds = _bounds(work, persons) if ours.unit == "person" else None
+    size = batch_size(spec, len(work.rows))
+    rate = size / len(work.rows)
+    steps = spec.rounds * work.steps
+    sigma, means = ours.noise_multiplier, None
+    if sigma is None:
+        assert ours.epsilon is not None
+        if ours.means:
+            means = _means(gaussian_mu(ours.epsilon, ours.delta), MEANS_SHARE / often)
+        besides = () if means is None else (Mechanism(means, 1.0, often),)
+        sigma = noise_multiplier(ours.epsilon, ours.delta, rate, often * steps, ours.accountant, besides)
+    elif ours.means:  # the share that training leaves is as large
+        spent = epsilon([Mechanism(sigma, rate, often * steps)], ours.delta, ours.accountant) if sigma else math.inf
+        means = _means(gaussian_mu(spent, ours.delta), MEANS_SHARE / (1 - MEANS_SHARE) / often) if sigma else 0.0
+    divisor = float(size if bounds is None else len(bounds) - 1)
+    private = PrivateSteps(bounds, ours.clip, sigma, rate, divisor, steps, means, ours.secure_rng)
+    return dataclasses.replace(work, private=private)
+
+
+def _means(mu: float, share: float) -> float:
+    """The noise multiplier of a release that takes a share of mu^2."""
+    return 1.0 / (mu * math.sqrt(share))
+
+
+def private_means(spec: RunSpec, workloads: Sequence[Workload], x: Floats) -> Floats | None:
+    """The mean row of all offices, each office's released once under noise of its own; None where none is asked for.
+
+    An office sends (sum of clipped rows + noise) / n_k; with n_k public, the mean over offices is by rows. At person
+    level a person's mean row stands for the person's rows.
+    """
+    from experiments.training.private import noise_stream  # compiled: what trains in the open does without
+
+    total, count = np.zeros(x[0].size), 0
+    for client, work in enumerate(workloads):
+        private = work.private
+        if private is None or private.means is None:
+            return None
+        rows = x[work.rows].reshape(len(work.rows), -1).astype(np.float64)
+        if private.persons is not None:
+            rows = np.stack([part.mean(0) for part in np.split(rows, private.persons[1:-1])])
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        summed = (rows * np.minimum(1.0, MEANS_CLIP / np.maximum(norms, 1e-12))).sum(0)
+        if private.means:
+            stream = noise_stream(spec, work, Purpose.NOISE, 0, client)
+            summed = summed + stream.normals(summed.size, private.means * MEANS_CLIP)
+        total += summed / len(rows) * len(work.rows)
+        count += len(work.rows)
+    return (total / count).astype(np.float32).reshape(x[0].shape)
+
+
+def central_noise(spec: RunSpec, data: RunData, clients: int) -> float:
+    """The noise multiplier of the sums, where the strategy noises them; 0 where not.
+
+    Raises:
+        StrategyError: no noise is enough.
+    """
+    ours = spec.strategy.central_dp
+    if ours is None:
+        return 0.0
+    check_delta(ours.delta, clients)
+    if ours.noise_multiplier is not None:
+        return ours.noise_multiplier
+    assert ours.epsilon is not None
+    rate, rounds = _participation(spec, ours, clients, spec.rounds)
+    return noise_multiplier(ours.epsilon, ours.delta, rate, rounds, ours.accountant)
+
+
+def _participation(spec: RunSpec, ours: DpFedAvg, clients: int, rounds: int) -> tuple[float, int]:
+    """The chance of a client to be in a round, and the rounds that count: for cohorts of a fixed size, which amplify
+    nothing, those of the client who is in most."""
+    cohort = spec.cohort(clients)
+    if ours.sampling == "poisson":
+        return cohort / clients, rounds
+    counts = Counter(k for round_ in range(1, rounds + 1) for k in cohort_of(spec.seed, round_, clients, cohort))
+    return 1.0, max(counts.values(), default=0)
+
+
+def add_privacy(record: dict[str, Any], spec: RunSpec, data: RunData, sides_: Sides, outcome: Outcome) -> None:
+    """What was spent, by office and in all, and what the claim rests on.
+
+    Where both are noised, the promise of the sums is the record's, and that of the steps stands in it as `local`.
+    """
+    server, clients = sides_
+    local, central = spec.strategy.local_dp, spec.strategy.central_dp
+    found = _local(local, data, clients, outcome) if local else None
+    if central:
+        inner = found
+        found = _central(spec, central, server, len(outcome.rounds))
+        if inner:
+            found["local"] = inner
+    if found:
+        record["privacy"] = found
+
+
+def _central(spec: RunSpec, ours: DpFedAvg, server: ServerSide, rounds: int) -> dict[str, Any]:
+    """Of the sums."""
+    rate, counted = _participation(spec, ours, server.clients, rounds)
+    history = (Mechanism(server.noise_multiplier, rate, counted),)
+    spent = _Spent.of(history, ours)
+    return _claim(ours, spent) | {
+        "mechanism": "dp_fedavg",
+        "unit": _client(spec, server.clients),
+        "observer": "other offices, reader of the model; the server sees clipped updates without noise",
+        "noise": "server",
+        "sampling": "all" if spec.cohort(server.clients) == server.clients else ours.sampling,
+        "public": ["number of offices", "who takes part in a round"] if ours.sampling == "fixed" else [],
+        "noise_multiplier": server.noise_multiplier,
+        "sampling_rate": rate,
+        "steps": counted,
+    }
+
+
+def _client(spec: RunSpec, clients: int) -> str:
+    """What a client is, in words: four offices are no crowd to hide in, and are called by their name."""
+    if spec.partition.prescribed_clients(clients) is not None:
+        return "person"
+    return "office" if clients <= DEFAULT_CLIENTS else "client"
+
+
+def _claim(ours: DpSgd | DpFedAvg, spent: _Spent) -> dict[str, Any]:
+    """What every claim has to name."""
+    return {
+        "target_epsilon": ours.epsilon,
+        "epsilon": spent.epsilon,
+        "epsilon_rdp": spent.rdp,
+        "delta": ours.delta,
+        "accountant": ours.accountant,
+        "orders": orders_text,
+        "relation": "add or remove one",
+        "noise_source": "os" if ours.secure_rng else "reproducible",
+        "clip_norm": ours.clip_norm if ours.clip_norm != "none" else None,
+    }
+
+
+def _local(ours: DpSgd, data: RunData, clients: ClientSide, outcome: Outcome) -> dict[str, Any]:
+    """Of the offices' steps."""
+    histories = [_history(work, rounds) for work, rounds in zip(clients.workloads, outcome.trained, strict=True)]
+    by_person = _by_persons(clients.workloads, data.train.person)
+    if ours.unit == "person":
+        worst = _Spent.worst(
+            (tuple(mechanism for office, _ in held for mechanism in histories[office]) for held in by_person), ours
+        )
+        grouped = {}
+    else:
+        worst = _Spent.worst(map(tuple, histories), ours)
+        whole = (
+            tuple(mechanism for office, rows in held for mechanism in _whole(histories[office], rows))
+            for held in by_person
+        )
+        most = max(sum(rows for _, rows in held) for held in by_person)
+        touched = (tuple(group(history, TOUCHED)) for history in histories)
+        grouped = {
+            "group_person": {"windows": most, "epsilon": _Spent.worst(whole, ours, "prv").epsilon},
+            "group_signal": {"windows": TOUCHED, "epsilon": _Spent.worst(touched, ours, "prv").epsilon},
+        }
+    works = [(work, work.private) for work in clients.workloads if work.private]
+    return (
+        _claim(ours, worst)
+        | {
+            "mechanism": "dp_sgd",
+            "unit": ours.unit,
+            "observer": "server, other offices, reader of the model",
+            "noise": ours.noise,
+            "sampling": "poisson" if any(private.rate < 1 for _, private in works) else "all",
+            "public": list(PUBLIC),
+            "offices": [
+                {
+                    "epsilon": spent.epsilon,
+                    "epsilon_rdp": spent.rdp,
+                    "noise_multiplier": private.noise_multiplier,
+                    "sampling_rate": private.rate,
+                    "steps": history[0].steps,
+                    "units": len(work.rows) if private.persons is None else len(private.persons) - 1,
+                }
+                for (work, private), history in zip(works, histories, strict=True)
+                for spent in [_Spent.of(tuple(history), ours)]
+            ],
+        }
+        | grouped
+    )
+
+
+def _history(work: Workload, rounds: int) -> list[Mechanism]:
+    """All that an office has noised: its steps first."""
+    private = work.private
+    assert private is not None
+    history = [Mechanism(private.noise_multiplier, private.rate, rounds * work.steps)]
+    return history if private.means is None else [*history, Mechanism(private.means, 1.0, 1)]
+
+
+def _by_persons(workloads: Sequence[Workload], persons: NDArray[np.int64]) -> list[tuple[tuple[int, int], ...]]:
+    """Of every person: (office, rows in it), for all offices that hold some."""
+    held: dict[int, list[tuple[int, int]]] = {}
+    for office, work in enumerate(workloads):
+        for person, rows in Counter(persons[work.rows].tolist()).items():
+            held.setdefault(person, []).append((office, rows))
+    return [tuple(offices) for offices in held.values()]
+
+
+def _whole(history: Sequence[Mechanism], rows: int) -> list[Mechanism]:
+    """For neighbours that differ in so many rows: as if all were in every step, which can only tell more."""
+    return [Mechanism(one.noise_multiplier / rows, 1.0, one.steps) for one in history]
+
+
+@dataclass(frozen=True)
+class _Spent:
+    """Epsilon by the run's accountant, and by RDP beside it; infinite where there is no noise."""
+
+    epsilon: float
+    rdp: float
+
+    @classmethod
+    def of(cls, history: tuple[Mechanism, ...], ours: DpSgd | DpFedAvg, accountant: str | None = None) -> _Spent:
+        if any(one.noise_multiplier == 0 for one in history if one.steps):
+            return cls(math.inf, math.inf)
+        by_rdp = math.inf if accountant else epsilon(history, ours.delta, "rdp")
+        chosen = accountant or ours.accountant
+        return cls(by_rdp if chosen == "rdp" else epsilon(history, ours.delta, chosen), by_rdp)
+
+    @classmethod
+    def worst(
+        cls, histories: Iterable[tuple[Mechanism, ...]], ours: DpSgd | DpFedAvg, accountant: str | None = None
+    ) -> _Spent:
+        return max((cls.of(history, ours, accountant) for history in set(histories)), key=lambda spent: spent.epsilon)

@@ -1,0 +1,49 @@
+"""The chance in private steps: which units a step takes, and the noise it adds.
+
+Every office has two streams of its own in every round, of coins and of noise, and reads on in them from step to step,
+so that no two offices, rounds or steps share a number. A published seed gives no privacy: it is for simulations, and
+records say so; `secure_rng` keys both streams from the operating system.
+
+Both trainers draw here, in the same order, so that the slow one is the oracle of the fast one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.seeds import Purpose, sequence
+from strategies.privacy.noise import NoiseStream, from_seed, from_system
+
+if TYPE_CHECKING:
+    from experiments.spec import RunSpec
+    from strategies import Workload
+
+
+@dataclass(frozen=True)
+class Chance:
+    """Coins and noise of one client in one round."""
+
+    coins: NoiseStream
+    noise: NoiseStream
+
+    @classmethod
+    def of(cls, spec: RunSpec, work: Workload, round_: int, client: int) -> Chance:
+        """The streams of a round."""
+        return cls(*(noise_stream(spec, work, use, round_, client) for use in (Purpose.SAMPLING, Purpose.NOISE)))
+
+    def rows(self, work: Workload) -> NDArray[np.int64]:
+        """The rows of the next step, by a coin for each; all of them at rate 1."""
+        assert work.private is not None
+        if work.private.rate >= 1:
+            return work.rows
+        return work.rows[self.coins.coins(len(work.rows), work.private.rate)]
+
+
+def noise_stream(spec: RunSpec, work: Workload, purpose: Purpose, round_: int, client: int) -> NoiseStream:
+    """A stream of a client's own; round 0 is before the first."""
+    assert work.private is not None
+    return from_system() if work.private.secure_rng else from_seed(sequence(spec.seed, purpose, round_, client))

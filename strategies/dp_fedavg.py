@@ -1,0 +1,198 @@
+"""DP-FedAvg: differential privacy of whole clients, by clipped updates and noise on their sum.
+
+McMahan, Ramage, Talwar, Zhang: Learning Differentially Private Recurrent Language Models, ICLR 2018, algorithm 1 with
+flat clipping and the fixed-denominator estimator (2); with u_k = w_k - x the update of a client,
+
+    d = (1 / m) (sum_{k in cohort} u_k min(1, C / ||u_k||) + N(0, sigma^2 C^2 I)),    x' = server_step(x, d)
+
+m is a public number, never that of the clients who came: their expected number. Every client counts alike; weights by
+examples would move the mean by C n_max / N, and are refused.
+
+    sampling=fixed      the run's own cohorts. No amplification is claimed: what counts is the most rounds that any
+                        client takes part in
+    sampling=poisson    every client by a coin of `--fraction`. Amplified, for observers who do not learn who took part
+
+The server sees each clipped update and adds the noise, so the promise holds against other clients and readers of the
+model, not against the server; under protection (`masked_sum(inner=dp_fedavg(...))`) the offices add shares of the noise
+and it holds against the server, too. Neighbours differ by one client more or less. With four clients the unit is an
+office, with one person each it is a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+
+from strategies.base import (
+    Federation,
+    Memory,
+    OfficeGrid,
+    Strategy,
+    StrategyError,
+    Update,
+    Vector,
+    check_choice,
+    check_range,
+)
+from strategies.dp_sgd import ACCOUNTANTS, check_budget
+from strategies.fedavg import FedAvg, SteppingServer, everyone
+from strategies.wire import arrays_of, pack, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flwr.serverapp import Grid
+
+    from strategies.dp_sgd import DpSgd
+
+SAMPLING = ("fixed", "poisson")
+
+
+@dataclass(frozen=True)
+class DpFedAvg(Strategy):
+    """Without noise, and with a clip that no update reaches, it is its inner strategy weighted uniformly.
+
+    Args:
+        inner: what trains, and steps at the server; weighted uniformly.
+        epsilon: of the whole run, above 0; or
+        noise_multiplier: sigma, at least 0, and the epsilon that it comes to is reported (0: none).
+        clip_norm: C, largest L2 norm of an update, above 0.
+        delta: at most min(1e-5, 1 / (10 N)) of N clients.
+        accountant: `prv` (numerical, tight) or `rdp`, which epsilon is solved by; both are reported.
+        sampling: `fixed` or `poisson`, see above.
+        curious: under protection, how many offices may pool their noise shares with the server.
+        secure_rng: noise from the operating system's generator: not reproducible, as a deployment needs it.
+    """
+
+    dp: ClassVar[str] = "refused: it clips what has been trained; write dp_fedavg(inner=dp_sgd(...))"
+    examples: ClassVar[Sequence[str]] = (
+        "dp_fedavg(noise_multiplier=0.01)",
+        "dp_fedavg(noise_multiplier=0.02, clip_norm=2, inner=fedprox(mu=0.1, weighting=uniform))",
+    )
+
+    inner: Strategy = field(default_factory=lambda: FedAvg(weighting="uniform"))
+    epsilon: float | None = field(default=None, kw_only=True)
+    noise_multiplier: float | None = field(default=None, kw_only=True)
+    clip_norm: float = field(default=1.0, kw_only=True)
+    delta: float = field(default=1e-5, kw_only=True)
+    accountant: str = field(default="prv", kw_only=True)
+    sampling: str = field(default="fixed", kw_only=True)
+    curious: int = field(default=1, kw_only=True)
+    secure_rng: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.inner, Strategy):
+            raise StrategyError(f"inner must be a strategy written as a call, {self.inner}(); found {self.inner!r}")
+        if not self.inner.linear or self.inner.protected:
+            raise StrategyError(
+                f"{type(self.inner).__name__} cannot be noised centrally: the clip does not bound what one client does "
+                "to its result, since its server does more than to form sums"
+            )
+        if type(self.inner).open is not Strategy.open or type(self.inner).close is not Strategy.close:
+            raise StrategyError(f"{type(self.inner).__name__} sends more than an update, and only updates are clipped")
+        if self.inner.weight(1, 1) != self.inner.weight(2, 3):
+            raise StrategyError(
+                f"{type(self.inner).__name__} weights clients by private counts, so that one client may move the mean "
+                "by more than clip_norm / m: set weighting=uniform in it"
+            )
+        check_budget(self.epsilon, self.noise_multiplier, self.delta)
+        check_range("clip_norm", self.clip_norm, 1e-9, 1e9)
+        check_choice("accountant", self.accountant, ACCOUNTANTS)
+        check_choice("sampling", self.sampling, SAMPLING)
+        check_range("curious", self.curious, 0, 1000)
+
+    @property
+    def linear(self) -> bool:  # type: ignore[override]
+        return True
+
+    @property
+    def central_dp(self) -> DpFedAvg | None:
+        return self
+
+    @property
+    def local_dp(self) -> DpSgd | None:
+        return self.inner.local_dp
+
+    def server(self, grid: Grid, federation: Federation) -> DpFedAvgServer:
+        return DpFedAvgServer(self, federation)
+
+    def close(self, update: Update, memory: Memory) -> tuple[RecordDict, Memory]:
+        """The clipped update, as the model it leads to; no count and no loss."""
+        w_t = update.job.w
+        clipped = w_t + self.clipped(update.w.astype(np.float64) - w_t)
+        return RecordDict({"arrays": pack(clipped.astype(w_t.dtype)), "metrics": MetricRecord()}), memory
+
+    def clipped(self, u: Any) -> Any:
+        """u min(1, C / ||u||)."""
+        norm = float(np.linalg.norm(u))
+        return u if norm <= self.clip_norm else u * (self.clip_norm / norm)
+
+    # What the inner strategy says.
+
+    def initial(self, w: Vector, federation: Federation) -> Vector:
+        return self.inner.initial(w, federation)
+
+    def drift(self, w_t: Vector, memory: Memory) -> tuple[float, Vector | None]:
+        return self.inner.drift(w_t, memory)
+
+    def gradient(self, g: Any, w: Any, w_t: Any, memory: Mapping[str, Any]) -> Any:
+        return self.inner.gradient(g, w, w_t, memory)
+
+    @property
+    def changes_gradient(self) -> bool:
+        return self.inner.changes_gradient
+
+    def server_step(self, x: Any, d: Any, state: Memory) -> tuple[Any, Memory]:
+        return self.inner.server_step(x, d, state)
+
+    def weight(self, num_examples: int, num_batches: int) -> float:
+        return 1.0
+
+    def search_space(self) -> dict[str, Any]:
+        """The clip; the inner strategy's own stay as they are written."""
+        return {"clip_norm": (0.03, 3.0)}
+
+
+class DpFedAvgServer(SteppingServer):
+    """Adds up clipped updates, adds the noise, divides by m, and takes the inner strategy's step."""
+
+    def __init__(self, strategy: DpFedAvg, federation: Federation) -> None:
+        super().__init__(strategy, **everyone(federation))
+        self.dp, self.federation = strategy, federation
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """To whoever is in the round, which under Poisson sampling may be nobody."""
+        self.x = unpack(arrays)
+        self.round = config["server-round"] = server_round
+        content = RecordDict({"arrays": arrays, "config": config})
+        return [Message(content, dst_node_id=node, message_type=MessageType.TRAIN) for node in _cohort(grid)]
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """x' = server_step(x, d)."""
+        from strategies.privacy.noise import from_seed, from_system  # compiled
+
+        total = np.zeros(len(self.x))
+        for message in replies:
+            total += self.dp.clipped(unpack(arrays_of(message.content)).astype(np.float64) - self.x)
+        if sigma := self.federation.noise_multiplier:
+            entropy = np.random.SeedSequence(self.federation.seed, spawn_key=(_NOISE, server_round))
+            stream = from_system() if self.dp.secure_rng else from_seed(entropy)
+            total += stream.normals(len(total), sigma * self.dp.clip_norm)
+        x, self.state = self.strategy.server_step(self.x, total / self.federation.cohort, self.state)
+        return pack(x.astype(self.x.dtype, copy=False)), None
+
+
+_NOISE = 5  # of a strategy's own chance (`experiments.seeds`)
+
+
+def _cohort(grid: Grid) -> Iterable[int]:
+    """Node ids of the round's clients."""
+    return cast(OfficeGrid, grid).offices

@@ -1,0 +1,171 @@
+"""DP-SGD at every office: what leaves it has been clipped and noised, unit by unit and step by step.
+
+Abadi, Chu, Goodfellow, McMahan, Mironov, Talwar, Zhang: Deep Learning with Differential Privacy, CCS 2016, algorithm 1:
+
+    g = (1 / B) (sum_{i in batch} g_i min(1, C / ||g_i||) + N(0, sigma^2 C^2 I))
+
+and then whatever the inner strategy makes of g: a drift towards the model received, momentum, the server's mean and
+its step. All of that comes after the noise and costs nothing (post-processing), which is why the inner strategy has to
+declare `dp = "after_noise"`.
+
+    unit=window    a row. It is in a step with probability B / n_k (Poisson sampling), and B is the public divisor,
+                   whatever number was drawn. Rows are disjoint between offices: the worst office's epsilon counts
+    unit=person    all rows of a person. Every person is in every step (no amplification is claimed), g_i is the mean
+                   over the person's rows, the divisor the office's number of persons. A person who is in several
+                   offices spends in each of them; the budget is for all together
+
+sigma is solved once for the whole training, with the office's own sampling rate and number of steps. Neighbours differ
+by one unit more or less (add or remove). Epsilon is that of one run: tuning is outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from strategies.base import (
+    Federation,
+    Memory,
+    Strategy,
+    StrategyError,
+    Vector,
+    Workload,
+    check_choice,
+    check_range,
+)
+from strategies.fedavg import FedAvg
+
+if TYPE_CHECKING:
+    from flwr.serverapp import Grid
+    from flwr.serverapp.strategy import Strategy as FlowerStrategy
+
+UNITS = ("window", "person")
+NOISE = ("own", "shared")
+ACCOUNTANTS = ("prv", "rdp")
+
+
+@dataclass(frozen=True)
+class DpSgd(Strategy):
+    """Without noise and with a clip that nothing reaches it is its inner strategy under Poisson sampling.
+
+    Args:
+        inner: what trains; its extra terms must act after the noise.
+        epsilon: of the whole run, above 0; or
+        noise_multiplier: sigma, at least 0, and the epsilon that it comes to is reported (0: none).
+        unit: `window` or `person`, what is protected.
+        clip_norm: C, above 0; `none`, where there is no noise either, clips nothing.
+        delta: at most min(1e-5, 1 / (10 N)) of N units in the federation.
+        accountant: `prv` (numerical, tight) or `rdp`, which epsilon is solved by; both are reported.
+        noise: `own` (each office's suffices by itself) or `shared` (shares of one noise, inside a protected sum).
+        means: release every office's feature means once, from the same budget, and train on rows less their mean.
+        secure_rng: noise and coins from the operating system's generator: not reproducible, as a deployment needs it.
+    """
+
+    dp: ClassVar[str] = "refused: its gradients are noised already"
+    examples: ClassVar[Sequence[str]] = (
+        "dp_sgd(epsilon=8)",
+        "dp_sgd(inner=fedprox(mu=0.1), noise_multiplier=0.5, clip_norm=0.5)",
+        "dp_sgd(noise_multiplier=0, clip_norm=none)",
+    )
+
+    inner: Strategy = field(default_factory=FedAvg)
+    epsilon: float | None = field(default=None, kw_only=True)
+    noise_multiplier: float | None = field(default=None, kw_only=True)
+    unit: str = field(default="window", kw_only=True)
+    clip_norm: Any = field(default=1.0, kw_only=True)
+    delta: float = field(default=1e-5, kw_only=True)
+    accountant: str = field(default="prv", kw_only=True)
+    noise: str = field(default="own", kw_only=True)
+    means: bool = field(default=False, kw_only=True)
+    secure_rng: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.inner, Strategy):
+            raise StrategyError(f"inner must be a strategy written as a call, {self.inner}(); found {self.inner!r}")
+        if self.inner.dp != "after_noise":
+            raise StrategyError(
+                f"{type(self.inner).__name__} cannot train under DP-SGD: {self.inner.dp.removeprefix('refused: ')}"
+            )
+        if type(self.inner).open is not Strategy.open or type(self.inner).close is not Strategy.close:
+            raise StrategyError(f"{type(self.inner).__name__} sends more than an update, and only updates are noised")
+        check_budget(self.epsilon, self.noise_multiplier, self.delta)
+        check_choice("unit", self.unit, UNITS)
+        check_choice("accountant", self.accountant, ACCOUNTANTS)
+        check_choice("noise", self.noise, NOISE)
+        self._check_clip()
+        if self.noise == "shared" and getattr(self.inner, "weighting", "uniform") != "uniform":
+            raise StrategyError(
+                "noise=shared needs weighting=uniform in its inner strategy: by examples, one row in a large office "
+                "would move the mean more than the noise is made for"
+            )
+
+    def _check_clip(self) -> None:
+        if self.clip_norm in (None, "none"):
+            object.__setattr__(self, "clip_norm", "none")
+            if self.noise_multiplier != 0:
+                raise StrategyError("clip_norm=none bounds nothing, so no noise is enough; add noise_multiplier=0")
+            return
+        if isinstance(self.clip_norm, bool) or not isinstance(self.clip_norm, int | float):
+            raise StrategyError(f"clip_norm must be a number above 0, or none; found {self.clip_norm!r}")
+        object.__setattr__(self, "clip_norm", float(self.clip_norm))  # 1 and 1.0 are one
+        check_range("clip_norm", self.clip_norm, 1e-9, 1e9)
+
+    @property
+    def clip(self) -> float | None:
+        """C, or None."""
+        return None if self.clip_norm == "none" else float(self.clip_norm)
+
+    @property
+    def local_dp(self) -> DpSgd | None:
+        return self
+
+    @property
+    def linear(self) -> bool:  # type: ignore[override]
+        return self.inner.linear
+
+    # What the inner strategy says.
+
+    def server(self, grid: Grid, federation: Federation) -> FlowerStrategy:
+        return self.inner.server(grid, federation)
+
+    def initial(self, w: Vector, federation: Federation) -> Vector:
+        return self.inner.initial(w, federation)
+
+    def regroup(self, workloads: Sequence[Workload]) -> list[Workload]:
+        return self.inner.regroup(workloads)
+
+    def drift(self, w_t: Vector, memory: Memory) -> tuple[float, Vector | None]:
+        return self.inner.drift(w_t, memory)
+
+    def gradient(self, g: Any, w: Any, w_t: Any, memory: Mapping[str, Any]) -> Any:
+        return self.inner.gradient(g, w, w_t, memory)
+
+    @property
+    def changes_gradient(self) -> bool:
+        return self.inner.changes_gradient
+
+    def server_step(self, x: Any, d: Any, state: Memory) -> tuple[Any, Memory]:
+        return self.inner.server_step(x, d, state)
+
+    def weight(self, num_examples: int, num_batches: int) -> float:
+        return self.inner.weight(num_examples, num_batches)
+
+    def search_space(self) -> dict[str, Any]:
+        """The clip; the inner strategy's own stay as they are written."""
+        return {} if self.clip is None else {"clip_norm": (0.1, 10.0)}
+
+
+def check_budget(epsilon: float | None, noise_multiplier: float | None, delta: float) -> None:
+    """Refuse a budget that is none, or two."""
+    if (epsilon is None) == (noise_multiplier is None):
+        raise StrategyError(
+            f"set epsilon, or noise_multiplier, and not both; found epsilon={epsilon}, "
+            f"noise_multiplier={noise_multiplier}"
+        )
+    if epsilon is not None and not 0 < epsilon < float("inf"):
+        raise StrategyError(f"epsilon must be above 0; found {epsilon!r}. Without noise: noise_multiplier=0")
+    if noise_multiplier is not None:
+        check_range("noise_multiplier", noise_multiplier, 0.0)
+    if not 0 < delta < 1:
+        raise StrategyError(f"delta must be above 0 and far below 1; found {delta!r}")
