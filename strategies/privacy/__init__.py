@@ -1,0 +1,1 @@
+"""Differential privacy: what is spent, as pure functions."""
