@@ -161,11 +161,11 @@ def noise_multiplier(
 def group(history: Sequence[Mechanism], size: int) -> list[Mechanism]:
     """The history as it protects `size` rows together, for neighbours that differ in all of them.
 
-    A step takes j ~ Bin(size, q) of the rows, which then shift its answer by at most j clips: N(0) against a mixture of
-    N(j). Its dominating pair is N(0) against (1 - p) N(0) + p N(size), p = 1 - (1 - q)^size: a kernel that draws j
-    given j >= 1 and maps x to (j / size) x + N(0, (1 - (j / size)^2) sigma^2) leaves N(0) as it is and makes of N(size) the
-    mixture given j >= 1, and what is post-processing cannot cost more (in more dimensions it also turns the shift, and
-    shortens it where the rows do not point the same way). So: sensitivity `size`, rate p.
+    A step takes j ~ Bin(size, q) of the rows, which then shift its answer by at most j clips: N(0) against a mixture
+    of N(j). Its dominating pair is N(0) against (1 - p) N(0) + p N(size), p = 1 - (1 - q)^size: a kernel that draws j
+    given j >= 1 and maps x to (j / size) x + N(0, (1 - (j / size)^2) sigma^2) leaves N(0) as it is and makes of
+    N(size) the mixture given j >= 1, and what is post-processing cannot cost more (in more dimensions it also turns
+    the shift, and shortens it where the rows do not point the same way). So: sensitivity `size`, rate p.
 
     Raises:
         StrategyError: size below 1.
