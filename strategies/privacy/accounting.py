@@ -74,7 +74,7 @@ _DOMAIN_ORDERS = (1.1, 1.2, 1.3, 1.5, 1.7, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10
 _LARGEST_LOSS = 650.0  # exp of it is still a float; what is beyond has no protection to speak of
 _SHARE = 1e-3  # prv's error bounds: of epsilon, and of delta
 _MESH, _LARGEST_MESH = 1 << 21, 1 << 23  # points: a third of a second, and what memory bears
-_COARSE = 0.03  # error bound of a first look, whose estimate is right to 1e-3 all the same
+_COARSE = 0.03  # error bound of a first look; its estimate is far better than that, right to 1e-3
 _PRECISION = 2e-3  # how far below its target a solved epsilon may stay
 
 
@@ -161,11 +161,11 @@ def noise_multiplier(
 def group(history: Sequence[Mechanism], size: int) -> list[Mechanism]:
     """The history as it protects `size` rows together, for neighbours that differ in all of them.
 
-    A step takes j ~ Bin(size, q) of the rows, which then shift its answer by at most j clips: N(0) against a mixture of
-    N(j). Its dominating pair is N(0) against (1 - p) N(0) + p N(size), p = 1 - (1 - q)^size: a kernel that draws j given
-    j >= 1 and maps x to (j / size) x + N(0, (1 - (j / size)^2) sigma^2) leaves N(0) as it is and makes of N(size) the
-    mixture given j >= 1, and what is post-processing cannot cost more (in more dimensions it also turns the shift, and
-    shortens it where the rows do not point the same way). So: sensitivity `size`, rate p.
+    A step takes j ~ Bin(size, q) of the rows, which then shift its answer by at most j clips: N(0) against a mixture
+    of N(j). Its dominating pair is N(0) against (1 - p) N(0) + p N(size), p = 1 - (1 - q)^size: a kernel that draws j
+    given j >= 1 and maps x to (j / size) x + N(0, (1 - (j / size)^2) sigma^2) leaves N(0) as it is and makes of
+    N(size) the mixture given j >= 1, and what is post-processing cannot cost more (in more dimensions it also turns
+    the shift, and shortens it where the rows do not point the same way). So: sensitivity `size`, rate p.
 
     Raises:
         StrategyError: size below 1.
@@ -196,8 +196,8 @@ def check_delta(delta: float, units: int) -> None:
     check_probability("delta", delta)
     if delta > default_delta(units):
         raise StrategyError(
-            f"delta must be at most {default_delta(units):g} for {units} units, min(1e-5, 1 / (10 N)); found {delta:g}. "
-            "Give a smaller one, or leave it out"
+            f"delta must be at most {default_delta(units):g} for {units} units, min(1e-5, 1 / (10 N)); found {delta:g}"
+            ". Give a smaller one, or leave it out"
         )
 
 
@@ -237,11 +237,8 @@ def _epsilon(history: _History, delta: float, accountant: str) -> float:
     domain = _domain(history, delta)
     if domain is None:
         return min(full, _rdp_epsilon(history, delta))
-    error = _COARSE * domain.epsilon
-    estimate, _ = _prv(history, delta, domain, error)
-    points = 2 * domain.loss * domain.per_error  # times 1 / error
-    error = min(max(_SHARE * estimate, points / _MESH), 4 * _SHARE * abs(estimate))
-    _, upper = _prv(history, delta, domain, max(error, points / _LARGEST_MESH))
+    estimate, _ = _prv(history, delta, domain, _COARSE * domain.epsilon)
+    _, upper = _prv(history, delta, domain, domain.error(estimate))
     return max(0.0, min(full, upper))
 
 
@@ -249,8 +246,13 @@ def _rdp(history: _History, orders: Sequence[float]) -> NDArray[np.float64]:
     """The divergence of all steps, at each order."""
     from opacus.accountants.analysis.rdp import compute_rdp
 
-    curves = [compute_rdp(q=q, noise_multiplier=sigma, steps=n, orders=list(orders)) for sigma, q, n in history]
-    return np.sum(curves, axis=0, dtype=np.float64)
+    def step(sigma: float, q: float, order: float) -> float:
+        try:
+            return float(compute_rdp(q=q, noise_multiplier=sigma, steps=1, orders=float(order)))
+        except ValueError:  # Opacus's series for broken orders loses its digits where the noise is large
+            return float(compute_rdp(q=q, noise_multiplier=sigma, steps=1, orders=float(math.ceil(order))))
+
+    return np.array([math.fsum(n * step(sigma, q, order) for sigma, q, n in history) for order in orders])
 
 
 def _converted(rdp: NDArray[np.float64], orders: Sequence[float], delta: float) -> float:
@@ -280,15 +282,23 @@ class _Domain:
     epsilon: float
     per_error: float
 
+    def error(self, estimate: float) -> float:
+        """The error bound to ask for: 1e-3 of epsilon, and up to 4e-3 where that would take too many points."""
+        points = 2 * self.loss * self.per_error  # times 1 / error
+        wanted = min(max(_SHARE * estimate, points / _MESH), 4 * _SHARE * abs(estimate))
+        return max(wanted, points / _LARGEST_MESH)
+
 
 def _domain(history: _History, delta: float) -> _Domain | None:
     """As Opacus's `compute_safe_domain_size`, by fewer orders; None where no float holds exp(loss)."""
     error, steps = _SHARE * delta, sum(n for _, _, n in history)
-    one = [_rdp(((sigma, q, 1),), _DOMAIN_ORDERS) for sigma, q, _ in history]
+    slow = any(q < 1.0 and sigma > 10.0 for sigma, q, _ in history)  # the series of broken orders
+    orders = tuple(a for a in _DOMAIN_ORDERS if not slow or a.is_integer())
+    one = [_rdp(((sigma, q, 1),), orders) for sigma, q, _ in history]
     every = np.sum([n * rdp for (_, _, n), rdp in zip(history, one, strict=True)], axis=0)
-    losses = [_converted(rdp, _DOMAIN_ORDERS, error / (8 * steps)) for rdp in one]
-    loss = max(_converted(every, _DOMAIN_ORDERS, error / 4), *losses) + 3
-    rough = max(_converted(every, _DOMAIN_ORDERS, delta), 1e-3)
+    losses = [_converted(rdp, orders, error / (8 * steps)) for rdp in one]
+    loss = max(_converted(every, orders, error / 4), *losses) + 3
+    rough = max(_converted(every, orders, delta), 1e-3)
     return None if loss > _LARGEST_LOSS else _Domain(loss, rough, math.sqrt(steps * math.log(12 / error) / 2))
 
 
@@ -329,7 +339,8 @@ def _solve(target: float, delta: float, q: float, steps: int, accountant: str, b
         domain = _domain(composed, delta)
         if domain is None or domain.epsilon <= 1e-3:
             return exact(sigma)
-        return max(0.0, _prv(composed, delta, domain, _COARSE * domain.epsilon)[0]) * (1 + _SHARE)
+        estimate, _ = _prv(composed, delta, domain, _COARSE * domain.epsilon)
+        return max(0.0, estimate + domain.error(estimate))
 
     mu = gaussian_mu(target, delta)
     if accountant == "prv" and q == 1.0 and all(rate == 1.0 for _, rate, _ in besides):

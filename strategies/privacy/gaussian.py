@@ -5,7 +5,7 @@ a function of L2 sensitivity D is (epsilon, delta)-private if and only if, with 
 
     delta >= Phi(mu/2 - epsilon/mu) - exp(epsilon) Phi(-mu/2 - epsilon/mu)
 
-T such mechanisms, each free to look at the answers before it, are one with mu^2 = sum_t mu_t^2 (Dong, Roth, Su: Gaussian
+T such mechanisms, each free to look at earlier answers, are one with mu^2 = sum_t mu_t^2 (Dong, Roth, Su: Gaussian
 Differential Privacy, JRSS B 2022, corollary 3.3), so that this is the whole account of any training in which every unit
 is in every step. The relation is the one D was taken for: add/remove, or replace-one with twice the D.
 

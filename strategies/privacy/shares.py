@@ -19,7 +19,7 @@ that all steps of it together are (epsilon, delta)-private by `gaussian_epsilon(
     R(z) <= e^(z^2 / 24 v^2 + 3 exp(-2 pi^2 v)) Q(z)    sinh(x) / x <= e^(x^2 / 6); Poisson's sum for Q's normaliser
 
 with u uniform on [-1/2, 1/2]. Over d coordinates sum z^2 <= (|y| + sqrt(d) / 2)^2, and |y|^2 / v exceeds
-d + 2 sqrt(d t) + 2 t =: c with a chance of e^-t at most (Laurent, Massart 2000, lemma 1). From the shares to Q, to R, to
+d + 2 sqrt(d t) + 2 t =: c with a chance of e^-t at most (Laurent, Massart 2000, lemma 1). From shares to Q, to R, to
 its neighbour and back again, T steps cost beside the Gaussian's own (epsilon, delta)
 
     epsilon:  T (tau d + d / 24 v + (sqrt(c) + sqrt(d / 4 v))^2 / 24 v + 3 d exp(-2 pi^2 v))      =: a + b
