@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 
 from experiments.engines.grid import cohort_of
 from experiments.errors import UserError
+from experiments.notation import canonical
 from experiments.seeds import Purpose
 from experiments.spec import DEFAULT_CLIENTS, RunSpec
-from experiments.training.schedule import batch_size
+from experiments.training.schedule import batch_size, learning_rate
 from strategies import PrivateSteps, Workload
 from strategies.privacy.accounting import Mechanism, check_delta, epsilon, group, noise_multiplier, orders_text
 from strategies.privacy.gaussian import gaussian_mu
+from strategies.protection.base import Protected
 
 if TYPE_CHECKING:
     from experiments.federation import Outcome, ServerSide
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from experiments.training.clients import ClientSide
     from strategies.dp_fedavg import DpFedAvg
     from strategies.dp_sgd import DpSgd
+    from strategies.protection.shares import NoiseShares
 
     Sides = tuple[ServerSide, ClientSide]
 
@@ -58,7 +61,8 @@ def private_workloads(spec: RunSpec, data: RunData, workloads: Sequence[Workload
     check_delta(ours.delta, units)
     held = [_by_person(work, persons) if ours.unit == "person" else work for work in workloads]
     often = _appearances(held, persons) if ours.unit == "person" else 1
-    return [_private(spec, ours, work, persons, often) for work in held]
+    private = [_private(spec, ours, work, persons, often) for work in held]
+    return _shared(private, often) if ours.noise == "shared" else private
 
 
 def _check(spec: RunSpec, data: RunData, ours: DpSgd) -> None:
@@ -71,8 +75,18 @@ def _check(spec: RunSpec, data: RunData, ours: DpSgd) -> None:
         raise UserError(
             f"unit=person takes all rows of every person in every step: set --batch-size full; found {spec.batch_size}"
         )
-    if ours.noise == "shared":
-        raise UserError("noise=shared adds each office's share inside a protected sum: not built yet; set noise=own")
+    if ours.noise == "own":
+        return
+    if not isinstance(spec.strategy, Protected):
+        raise UserError(
+            "noise=shared adds a share of the noise at each office, inside a sum that the server cannot read: write "
+            f"masked_sum(inner={canonical(ours)}), or another protection, or set noise=own"
+        )
+    if spec.local_steps != 1 and not (spec.batch_size == "full" and spec.local_epochs == 1):
+        raise UserError(
+            "noise=shared is added to what an office sends, so that a round is one step: set --local-steps 1 "
+            f"(found local_epochs={spec.local_epochs}, local_steps={spec.local_steps}, batch_size={spec.batch_size})"
+        )
 
 
 def _by_person(work: Workload, persons: NDArray[np.int64]) -> Workload:
@@ -98,19 +112,76 @@ def _private(spec: RunSpec, ours: DpSgd, work: Workload, persons: NDArray[np.int
     size = batch_size(spec, len(work.rows))
     rate = size / len(work.rows)
     steps = spec.rounds * work.steps
+    drawn = steps if ours.noise == "shared" else often * steps  # one noise for all offices, or one in each
     sigma, means = ours.noise_multiplier, None
     if sigma is None:
         assert ours.epsilon is not None
         if ours.means:
             means = _means(gaussian_mu(ours.epsilon, ours.delta), MEANS_SHARE / often)
         besides = () if means is None else (Mechanism(means, 1.0, often),)
-        sigma = noise_multiplier(ours.epsilon, ours.delta, rate, often * steps, ours.accountant, besides)
+        sigma = noise_multiplier(ours.epsilon, ours.delta, rate, drawn, ours.accountant, besides)
     elif ours.means:  # the share that training leaves is as large
-        spent = epsilon([Mechanism(sigma, rate, often * steps)], ours.delta, ours.accountant) if sigma else math.inf
+        spent = epsilon([Mechanism(sigma, rate, drawn)], ours.delta, ours.accountant) if sigma else math.inf
         means = _means(gaussian_mu(spent, ours.delta), MEANS_SHARE / (1 - MEANS_SHARE) / often) if sigma else 0.0
     divisor = float(size if bounds is None else len(bounds) - 1)
     private = PrivateSteps(bounds, ours.clip, sigma, rate, divisor, steps, means, ours.secure_rng)
     return dataclasses.replace(work, private=private)
+
+
+def _shared(workloads: Sequence[Workload], often: int) -> list[Workload]:
+    """With shares of one noise in the place of each office's: the largest, and one divisor for all, so that a unit
+    moves the mean alike wherever it is."""
+    held = [(work, work.private) for work in workloads if work.private]
+    sigma = max(private.noise_multiplier for _, private in held)
+    divisor = sum(private.divisor for _, private in held) / len(held)
+    return [
+        dataclasses.replace(
+            work,
+            private=dataclasses.replace(private, noise_multiplier=0.0, shared=sigma, spread=often, divisor=divisor),
+        )
+        for work, private in held
+    ]
+
+
+def noise_shares(spec: RunSpec, workloads: Sequence[Workload], count: int) -> NoiseShares | None:
+    """How the offices of a protected run noise their sums; None where they do not.
+
+    Args:
+        count: length of the model, d.
+
+    Raises:
+        StrategyError: the grid has no room for the noise.
+    """
+    strategy = spec.strategy
+    if not isinstance(strategy, Protected) or not strategy.noised:
+        return None
+    from strategies.protection.shares import NoiseShares  # compiled: what sends no noise does without
+
+    offices = len(workloads)
+    if central := strategy.central_dp:
+        clip = central.clip_norm
+        sigma = central_noise(spec, offices)
+        shares = NoiseShares(sigma, lambda _: clip, 1, lambda _: clip, True, strategy.min_offices, central.curious)
+    else:
+        ours, private = strategy.local_dp, workloads[0].private
+        assert ours is not None
+        assert private is not None
+        assert ours.clip is not None
+        step, divisor = ours.clip, private.divisor
+        shares = NoiseShares(
+            private.shared,
+            lambda round_: learning_rate(spec, round_) * step / divisor,
+            private.spread,
+            lambda round_: learning_rate(spec, round_) * step,
+            False,
+            strategy.min_offices,
+            ours.curious,
+        )
+    if shares.noise_multiplier == 0:
+        return None
+    given = None if strategy.clip == "auto" else float(strategy.clip)
+    shares.grid(strategy.bits, offices, count, given or shares.clip(1, count), 1, strategy.rounds_by)
+    return shares
 
 
 def _means(mu: float, share: float) -> float:
@@ -144,7 +215,7 @@ def private_means(spec: RunSpec, workloads: Sequence[Workload], x: Floats) -> Fl
     return (total / count).astype(np.float32).reshape(x[0].shape)
 
 
-def central_noise(spec: RunSpec, data: RunData, clients: int) -> float:
+def central_noise(spec: RunSpec, clients: int) -> float:
     """The noise multiplier of the sums, where the strategy noises them; 0 where not.
 
     Raises:
@@ -196,8 +267,10 @@ def _central(spec: RunSpec, ours: DpFedAvg, server: ServerSide, rounds: int) -> 
     return _claim(ours, spent) | {
         "mechanism": "dp_fedavg",
         "unit": _client(spec, server.clients),
-        "observer": "other offices, reader of the model; the server sees clipped updates without noise",
-        "noise": "server",
+        "observer": "server, other offices, reader of the model" + _pooled(ours.curious)
+        if spec.strategy.protected
+        else "other offices, reader of the model; the server sees clipped updates without noise",
+        "noise": "shared" if spec.strategy.protected else "server",
         "sampling": "all" if spec.cohort(server.clients) == server.clients else ours.sampling,
         "public": ["number of offices", "who takes part in a round"] if ours.sampling == "fixed" else [],
         "noise_multiplier": server.noise_multiplier,
@@ -211,6 +284,11 @@ def _client(spec: RunSpec, clients: int) -> str:
     if spec.partition.prescribed_clients(clients) is not None:
         return "person"
     return "office" if clients <= DEFAULT_CLIENTS else "client"
+
+
+def _pooled(curious: int) -> str:
+    """Who may put their knowledge together, where the noise is in shares."""
+    return f"; {curious} of the offices may pool what they know with the server" if curious else ""
 
 
 def _claim(ours: DpSgd | DpFedAvg, spent: _Spent) -> dict[str, Any]:
@@ -233,9 +311,8 @@ def _local(ours: DpSgd, data: RunData, clients: ClientSide, outcome: Outcome) ->
     histories = [_history(work, rounds) for work, rounds in zip(clients.workloads, outcome.trained, strict=True)]
     by_person = _by_persons(clients.workloads, data.train.person)
     if ours.unit == "person":
-        worst = _Spent.worst(
-            (tuple(mechanism for office, _ in held for mechanism in histories[office]) for held in by_person), ours
-        )
+        together = ours.noise == "shared"  # a step of all offices has one noise, whose shares add up
+        worst = _Spent.worst((_composed([histories[k] for k, _ in held], together) for held in by_person), ours)
         grouped = {}
     else:
         worst = _Spent.worst(map(tuple, histories), ours)
@@ -255,7 +332,7 @@ def _local(ours: DpSgd, data: RunData, clients: ClientSide, outcome: Outcome) ->
         | {
             "mechanism": "dp_sgd",
             "unit": ours.unit,
-            "observer": "server, other offices, reader of the model",
+            "observer": "server, other offices, reader of the model" + _pooled(ours.curious) * (ours.noise == "shared"),
             "noise": ours.noise,
             "sampling": "poisson" if any(private.rate < 1 for _, private in works) else "all",
             "public": list(PUBLIC),
@@ -263,7 +340,7 @@ def _local(ours: DpSgd, data: RunData, clients: ClientSide, outcome: Outcome) ->
                 {
                     "epsilon": spent.epsilon,
                     "epsilon_rdp": spent.rdp,
-                    "noise_multiplier": private.noise_multiplier,
+                    "noise_multiplier": history[0].noise_multiplier,
                     "sampling_rate": private.rate,
                     "steps": history[0].steps,
                     "units": len(work.rows) if private.persons is None else len(private.persons) - 1,
@@ -280,8 +357,13 @@ def _history(work: Workload, rounds: int) -> list[Mechanism]:
     """All that an office has noised: its steps first."""
     private = work.private
     assert private is not None
-    history = [Mechanism(private.noise_multiplier, private.rate, rounds * work.steps)]
+    history = [Mechanism(private.shared or private.noise_multiplier, private.rate, rounds * work.steps)]
     return history if private.means is None else [*history, Mechanism(private.means, 1.0, 1)]
+
+
+def _composed(histories: Sequence[Sequence[Mechanism]], together: bool) -> tuple[Mechanism, ...]:
+    """What several offices spend of one person's budget."""
+    return tuple(one for k, history in enumerate(histories) for one in (history[1:] if together and k else history))
 
 
 def _by_persons(workloads: Sequence[Workload], persons: NDArray[np.int64]) -> list[tuple[tuple[int, int], ...]]:

@@ -199,13 +199,13 @@ def sides(
     validation = tuple(Rows(x[rows], data.train.y[rows], data.train.person[rows]) for rows in offices.validation)
     test = None if data.test is None else dataclasses.replace(data.test, x=scale(data.test.x))
     first = partial(first_weights, spec, shape, classes, moved)
-    noise = central_noise(spec, data, len(held))
+    noise = central_noise(spec, len(held))
     if not spec.strategy.protected:
         server = ServerSide(spec, first(), len(held), classes, shape, test, validation, None, noise)
         return server, ClientSide(spec, x, data.train.y, classes, held)
     keys = keys or Keys(measured=frozenset())
     # The model lives with the offices, and so do the rows that it is scored on.
-    server = ServerSide(spec, np.empty(0, np.float32), len(held), classes, shape, None, (), keys.measured)
+    server = ServerSide(spec, np.empty(0, np.float32), len(held), classes, shape, None, (), keys.measured, noise)
     return server, ClientSide(spec, x, data.train.y, classes, held, first, test, validation, keys)
 
 

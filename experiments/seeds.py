@@ -29,6 +29,7 @@ class Purpose(IntEnum):
     ROUNDING = 7
     NOISE = 8
     SAMPLING = 9
+    SHARE = 10
 
 
 def sequence(seed: int, purpose: Purpose, round_: int = 0, client: int = 0) -> np.random.SeedSequence:

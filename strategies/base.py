@@ -91,6 +91,8 @@ class PrivateSteps:
         rate: chance of a unit to be in a step (Poisson sampling); 1 takes all.
         divisor: a public number, never that of the units drawn.
         limit: steps that the budget pays for, over all rounds.
+        shared: noise multiplier of the whole sum, where offices add shares of one noise to it and none to their steps.
+        spread: in how many offices one unit is, at most.
         means: noise multiplier of the release of the client's feature means; None where they are not released.
         secure_rng: noise and coins from the operating system's generator, not from the run's seed.
     """
@@ -101,6 +103,8 @@ class PrivateSteps:
     rate: float
     divisor: float
     limit: int
+    shared: float = 0.0
+    spread: int = 1
     means: float | None = None
     secure_rng: bool = False
 

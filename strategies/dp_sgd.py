@@ -58,6 +58,7 @@ class DpSgd(Strategy):
         delta: at most min(1e-5, 1 / (10 N)) of N units in the federation.
         accountant: `prv` (numerical, tight) or `rdp`, which epsilon is solved by; both are reported.
         noise: `own` (each office's suffices by itself) or `shared` (shares of one noise, inside a protected sum).
+        curious: with shared noise, how many offices may pool theirs with the server.
         means: release every office's feature means once, from the same budget, and train on rows less their mean.
         secure_rng: noise and coins from the operating system's generator: not reproducible, as a deployment needs it.
     """
@@ -77,6 +78,7 @@ class DpSgd(Strategy):
     delta: float = field(default=1e-5, kw_only=True)
     accountant: str = field(default="prv", kw_only=True)
     noise: str = field(default="own", kw_only=True)
+    curious: int = field(default=1, kw_only=True)
     means: bool = field(default=False, kw_only=True)
     secure_rng: bool = field(default=False, kw_only=True)
 
@@ -93,8 +95,9 @@ class DpSgd(Strategy):
         check_choice("unit", self.unit, UNITS)
         check_choice("accountant", self.accountant, ACCOUNTANTS)
         check_choice("noise", self.noise, NOISE)
+        check_range("curious", self.curious, 0, 1000)
         self._check_clip()
-        if self.noise == "shared" and getattr(self.inner, "weighting", "uniform") != "uniform":
+        if self.noise == "shared" and self.inner.weight(1, 1) != self.inner.weight(2, 3):
             raise StrategyError(
                 "noise=shared needs weighting=uniform in its inner strategy: by examples, one row in a large office "
                 "would move the mean more than the noise is made for"

@@ -24,7 +24,8 @@ from flwr.app import ConfigRecord, MessageType, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from experiments.engines import flower
-from experiments.seeds import Purpose, stream
+from experiments.privacy import noise_shares
+from experiments.seeds import Purpose, sequence, stream
 from experiments.training.evaluation import Evaluator, Rows
 from experiments.training.optimizers import CrossEntropy
 from strategies import Job, Memory, StrategyError, Update, Workload
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from experiments.training.fused import FusedTrainer
     from experiments.training.local import ReferenceTrainer
     from strategies.base import Client
+    from strategies.privacy.noise import NoiseStream
     from strategies.protection.office import ProtectedOffice
 
 
@@ -231,7 +233,8 @@ class Protection:
         with meter.time("keygen_s"):
             clients = len(side.workloads)
             cohort = spec.cohort(clients)
-            self.desk = Desk(self.strategy, vault, clients, cohort, layout, keys.processes, keys.measured)
+            shares = noise_shares(spec, side.workloads, sum(layout))
+            self.desk = Desk(self.strategy, vault, clients, cohort, layout, keys.processes, keys.measured, shares)
         self._evaluator: Evaluator | None = None
 
     def office(self, client: int) -> ProtectedOffice:
@@ -245,9 +248,22 @@ class Protection:
                 work.steps,
                 self.side.first,
                 lambda round_: stream(spec.seed, Purpose.ROUNDING, round_, client),
+                lambda round_: self._noise(round_, client),
                 self.desk,
                 self.meter,
             )
+        )
+
+    def _noise(self, round_: int, client: int) -> NoiseStream:
+        """The stream of an office's share of a round's noise."""
+        from strategies.privacy.noise import from_seed, from_system  # compiled: what sends no noise does without
+
+        ours = self.strategy.central_dp or self.strategy.local_dp
+        assert ours is not None
+        return (
+            from_system()
+            if ours.secure_rng
+            else from_seed(sequence(self.side.spec.seed, Purpose.SHARE, round_, client))
         )
 
     def prepare(self, jobs: Sequence[Job]) -> None:

@@ -40,6 +40,7 @@ class FixedPoint:
     Attributes:
         bits: width of a slot, 8..32.
         offices: K, of all that may ever add to one sum; at most 2^(bits-1) / 16, so that the grid stays fine.
+        margin: h, room for an office's noise in [-h, h] beside its v; it takes K h of the levels.
 
     Raises:
         ProtectionError: bits or offices out of range.
@@ -47,6 +48,7 @@ class FixedPoint:
 
     bits: int
     offices: int
+    margin: int = 0
 
     def __post_init__(self) -> None:
         check_bits(self.bits)
@@ -55,11 +57,13 @@ class FixedPoint:
             raise ProtectionError(
                 f"{self.bits} bits carry sums of 1 to {most} offices; found {self.offices}. Give more bits"
             )
+        if self.levels < 1:
+            raise ProtectionError(f"{self.bits} bits have no room for noise of up to {self.margin}. Give more bits")
 
     @property
     def levels(self) -> int:
         """Q."""
-        return (1 << (self.bits - 1)) - 1 - self.offices
+        return (1 << (self.bits - 1)) - 1 - self.offices * (1 + self.margin)
 
     def offset(self, share: float) -> int:
         """o_k."""
@@ -91,7 +95,7 @@ class FixedPoint:
         Raises:
             ProtectionError: a slot holds more than these offices can have sent.
         """
-        offset = sum(map(self.offset, shares))
+        offset = sum(self.offset(share) + self.margin for share in shares)
         if total.size and int(total.max()) > 2 * offset:
             # Without the number: what an office says may reach the server, which could shift a slot to learn it.
             raise ProtectionError(f"a slot of the sum holds more than {len(shares)} offices send. It is not their sum")

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     import numpy as np
     from flwr.serverapp import Grid
 
+    from strategies.dp_fedavg import DpFedAvg
     from strategies.dp_sgd import DpSgd
+    from strategies.privacy.noise import NoiseStream
     from strategies.protection.meter import Meter
     from strategies.protection.office import Desk, ProtectedOffice
     from strategies.protection.protocol import Adder, Form, KeyHolder
@@ -50,6 +52,7 @@ class Office:
         num_examples, num_batches: rows it trains on, and its minibatch steps a round.
         first: makes the first weights (d,), for the office that is asked for them.
         rng: the generator of a round, for rounding by chance (nothing secret comes from it).
+        noise: the stream of a round, for its share of the noise.
         desk: keys, and what the offices of a process share.
         meter: where it counts what protection costs; never sent.
     """
@@ -59,6 +62,7 @@ class Office:
     num_batches: int
     first: Callable[[], Vector]
     rng: Callable[[int], np.random.Generator]
+    noise: Callable[[int], NoiseStream]
     desk: Desk
     meter: Meter
 
@@ -105,7 +109,8 @@ class Protected(Strategy):
                 f"{type(self.inner).__name__} cannot be protected: it is not linear, its server does more with updates "
                 "than to form weighted sums, and under protection it sees none"
             )
-        if type(self.inner).open is not Strategy.open or type(self.inner).close is not Strategy.close:
+        sends_more = type(self.inner).open is not Strategy.open or type(self.inner).close is not Strategy.close
+        if sends_more and self.inner.central_dp is None:  # whose clipping is done here
             raise StrategyError(f"{type(self.inner).__name__} sends more than an update; only updates can be protected")
         check_range("bits", self.bits, 8, 32)
         check_choice("rounding", self.rounding, (AUTO, *ROUNDINGS))
@@ -114,11 +119,42 @@ class Protected(Strategy):
                 raise StrategyError(f"clip must be a number above 0, or auto; found {self.clip!r}")
             object.__setattr__(self, "clip", float(self.clip))  # 1 and 1.0 are one
             check_range("clip", self.clip, 1e-30)
+        self._check_noise()
         if self.min_offices < 3 and not (self.min_offices == 2 and self.allow_two):
             raise StrategyError(
                 f"min_offices must be at least 3; found {self.min_offices}. Of two contributors each has the other's "
                 "update by subtraction; allow_two=true takes that"
             )
+
+    def _check_noise(self) -> None:
+        """Refuse what noise shares are not made for."""
+        if not self.noised:
+            return
+        central, local = self.inner.central_dp, self.inner.local_dp
+        if central and local and local.noise == "shared":
+            raise StrategyError("dp_fedavg and dp_sgd(noise=shared) would share one noise: take one of them")
+        if central and central.sampling == "poisson":
+            raise StrategyError(
+                "sampling=poisson counts on nobody's knowing who takes part, and the server sees who answers: set "
+                "sampling=fixed"
+            )
+        if self.rounds_by == "feedback":
+            raise StrategyError(
+                "rounding=feedback sends in a later round what this round's noise was made for; set rounding=nearest, "
+                f"and bits high enough for the noise (found bits={self.bits})"
+            )
+        curious = central.curious if central else local.curious if local else 0
+        if curious >= self.min_offices:
+            raise StrategyError(
+                f"curious={curious} offices would know all noise of a sum of min_offices={self.min_offices}: "
+                "raise min_offices"
+            )
+
+    @property
+    def noised(self) -> bool:
+        """Whether offices add shares of noise to what they send."""
+        local = self.inner.local_dp
+        return self.inner.central_dp is not None or (local is not None and local.noise == "shared")
 
     @property
     def rounds_by(self) -> str:
@@ -195,6 +231,10 @@ class Protected(Strategy):
     @property
     def local_dp(self) -> DpSgd | None:
         return self.inner.local_dp
+
+    @property
+    def central_dp(self) -> DpFedAvg | None:
+        return self.inner.central_dp
 
     @property
     def changes_gradient(self) -> bool:

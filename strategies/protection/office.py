@@ -25,7 +25,7 @@ from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from strategies.base import Job, Memory, Update
-from strategies.maths.fixed_point import Floats
+from strategies.maths.fixed_point import FixedPoint, Floats
 from strategies.maths.masking import Slots
 from strategies.maths.streams import ProtectionError, check_tags, seal, tag, unseal
 from strategies.protection.base import AUTO, Office, Protected
@@ -35,6 +35,7 @@ from strategies.protection.sums import ProtectedSum, flatten, parts_of, read_sum
 from strategies.wire import arrays_of, config_of
 
 if TYPE_CHECKING:
+    from strategies.protection.shares import NoiseShares, NoisyGrid
     from strategies.protection.vault import Vault
 
 # Auto clip: so many times the largest entry of a layer's last mean, and in round 1 of its first weights.
@@ -56,20 +57,47 @@ class Desk:
         layout: lengths of the layers.
         processes: that the protocol may use.
         measured: rounds that are computed in earnest; None is all.
+        shares: of noise, which offices add to their updates; or None.
     """
 
     def __init__(
         self, strategy: Protected, vault: Vault, offices: int, cohort: int, layout: tuple[int, ...], processes: int,
-        measured: frozenset[int] | None,
+        measured: frozenset[int] | None, shares: NoiseShares | None = None,
     ) -> None:  # fmt: skip
         self.vault, self.measured, self.layout = vault, measured, layout
         self.form = Form(vault.run, offices, cohort, strategy.bits, sum(layout))
-        self.grid = strategy.grid_of(offices)
+        self.strategy, self.shares = strategy, shares
+        self._noisy: dict[int, NoisyGrid] = {}
+        self.plain = strategy.grid_of(offices)
         self.layout_hash = sha256(repr(layout).encode()).hexdigest()[:16]
         self.clear = ClearHolder(self.form)
         # Without a round in earnest no key is ever needed.
         self.holder = self.clear if measured == frozenset() else strategy.key_holder(vault, self.form, processes)
         self.opened: _Opened | None = None
+
+    def grid(self, round_: int) -> FixedPoint:
+        """The fixed point of a round."""
+        noisy = self.noisy(round_)
+        return self.plain if noisy is None else noisy.fixed
+
+    def noisy(self, round_: int) -> NoisyGrid | None:
+        """The same with what it says of the noise, where there is some."""
+        if self.shares is not None and round_ not in self._noisy:
+            form, clip = self.form, self.clip(round_, {})
+            assert isinstance(clip, float)
+            self._noisy[round_] = self.shares.grid(
+                form.bits, form.offices, form.count, clip, round_, self.strategy.rounds_by
+            )
+        return self._noisy.get(round_)
+
+    def clip(self, round_: int, memory: Memory) -> Floats | float:
+        """C of a round, one number or (layers,): as given; under noise as its bound is; else as the last sum was."""
+        if self.strategy.clip != AUTO:
+            return float(self.strategy.clip)
+        if self.shares is not None:
+            return self.shares.clip(round_, self.form.count)
+        clip: Floats = memory["clip"]
+        return clip
 
     def is_clear(self, round_: int) -> bool:
         """Whether a simulation leaves this round's integers in clear."""
@@ -98,7 +126,7 @@ class Desk:
             return self.opened.mean, False
         slots = self.holder_of(one.round).reveal(one)
         check_tags(slots.check, self.vault.secret, self.form.run, one.round, one.offices, self.form.offices)
-        d = self.grid.decode(slots.values, shares, self.spread(clip))
+        d = self.grid(one.round).decode(slots.values, shares, self.spread(clip))
         d.flags.writeable = False  # all offices of the process get it
         self.opened = _Opened(one, tuple(shares), clip, d)
         return d, True
@@ -183,10 +211,18 @@ class ProtectedOffice:
             return self._reply(context, {}, abstains=True), memory
         share = float(memory["shares"][self.office.index])
         way = way + memory["left"] if "left" in memory else way
-        self.meter.expect(context.round, self.office.index, share, way)
+        central = self.strategy.central_dp
+        way = central.clipped(way) if central else way
+        clip = self.desk.spread(self.desk.clip(context.round, memory))
         rng = self.office.rng(context.round) if self.strategy.rounds_by == "stochastic" else None
         with self.meter.time("encrypt_s", context.round, self.office.index):
-            values, left, clipped = self.desk.grid.encode(way, share, self.desk.spread(self._clip(memory)), rng)
+            grid = self.desk.grid(context.round)
+            values, left, clipped = grid.encode(way, share, clip, rng)
+            if noisy := self.desk.noisy(context.round):
+                with self._refusing(context.round):
+                    values, noise = self._noised(noisy, values, share, context.round)
+                way = way + noise * (clip / (grid.levels * share))
+            self.meter.expect(context.round, self.office.index, share, way)
             mark = tag(self.desk.vault.secret, context.run, context.round, context.office, context.offices)
             own, rest = _split(memory, "protocol-")
             own |= job.parts
@@ -199,6 +235,16 @@ class ProtectedOffice:
         if self.strategy.rounds_by == "feedback":
             rest["sent-left"] = left
         return self._reply(context, {"payload": payload, "note": note}), {**rest, **_named("protocol-", own)}
+
+    def _noised(
+        self, noisy: NoisyGrid, values: NDArray[np.uint32], share: float, round_: int
+    ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        """What is sent of rounded values, and the noise in it."""
+        assert self.desk.shares is not None
+        if self.desk.shares.alone:
+            noisy.check(values, share)
+        noise = noisy.share(self.office.noise(round_), len(values))
+        return (values + (noisy.fixed.margin + noise)).astype(np.uint32), noise
 
     def evaluate(self, message: Message, memory: Memory, score: Score) -> tuple[RecordDict, Memory]:
         """Open the round's sum, score the model, and seal it for offices that come back."""
@@ -302,13 +348,12 @@ class ProtectedOffice:
                 f"{desk.form.offices}; it must not be used"
             )
         shares = [float(memory["shares"][office]) for office in offices]
-        clip = self._clip(memory)
+        clip = desk.clip(one.round, memory)
         with self.meter.time("decrypt_s", one.round):
             d, anew = desk.mean(one, shares, clip)
         if anew:
-            self.meter.met(
-                one.round, offices, d, desk.grid.error_bound(shares, float(np.max(clip)), self.strategy.rounds_by)
-            )
+            bound = desk.grid(one.round).error_bound(shares, float(np.max(clip)), self.strategy.rounds_by)
+            self.meter.met(one.round, offices, d, bound)
         state, rest = _split(memory, "step-")
         model, state = self.strategy.server_step(memory["model"].astype(np.float64), d, state)
         if "sent-left" in rest:
@@ -322,12 +367,6 @@ class ProtectedOffice:
             rest["clip"] = np.where(np.array(largest) > 0, largest, rest["clip"])
         rest |= {"model": model.astype(np.float32), "round": np.array(one.round)}
         return {**rest, **_named("step-", state)}
-
-    def _clip(self, memory: Memory) -> Floats | float:
-        """C, one number or (layers,)."""
-        if self.strategy.clip != AUTO:
-            return float(self.strategy.clip)
-        return memory["clip"]
 
     def _layers(self, flat: NDArray[Any]) -> Sequence[NDArray[Any]]:
         return np.split(flat, np.cumsum(self.desk.layout)[:-1])

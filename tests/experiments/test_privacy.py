@@ -288,7 +288,7 @@ def test_poisson_cohorts_vary_and_may_be_empty() -> None:
     assert len({sum(1 for office in one.offices if office.bytes_up) for one in (record, fixed)}) >= 1
 
 
-@pytest.mark.parametrize("partition, unit", [("iid", "office"), ("one_person_per_client", "person")])
+@pytest.mark.parametrize(("partition", "unit"), [("iid", "office"), ("one_person_per_client", "person")])
 def test_the_unit_is_called_by_its_name(partition: str, unit: str) -> None:
     assert claim(strategy="dp_fedavg(noise_multiplier=1)", partition=partition)["unit"] == unit
 

@@ -75,11 +75,16 @@ class _Side:
         clients = Clients.__new__(Clients)
         clients.strategy = self.strategy
         clients.trainer = LeastSquares(self.strategy, self.workloads)  # type: ignore[assignment]
+        clients.workloads = self.workloads
         clients.meter = Meter()
         clients.protection = None
         if self.strategy.protected:
             clients.protection = _Protection(self.strategy, self.workloads, clients.meter)  # type: ignore[assignment]
         return clients
+
+
+def _none(round_: int) -> Any:
+    raise AssertionError("these strategies add no noise")
 
 
 class _Protection:
@@ -92,7 +97,8 @@ class _Protection:
 
     def office(self, client: int) -> ProtectedOffice:
         work = self.workloads[client]
-        office = Office(client, len(work.rows), work.steps, lambda: START, np.random.default_rng, self.desk, self.meter)
+        rng = np.random.default_rng
+        office = Office(client, len(work.rows), work.steps, lambda: START, rng, _none, self.desk, self.meter)
         return self.strategy.at(office)
 
     def prepare(self, jobs: Sequence[Job]) -> None:

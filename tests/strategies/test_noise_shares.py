@@ -1,0 +1,197 @@
+"""Noise in shares: what the server adds up is never without it, and it is as much as was accounted for."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from experiments.engines import inprocess
+from experiments.errors import UserError
+from experiments.run import deal_rows, run, sides
+from experiments.spec import RunSpec
+from strategies import StrategyError
+from strategies.maths.fixed_point import FixedPoint
+from strategies.maths.streams import ProtectionError
+from strategies.privacy.audit import variance_test
+from strategies.privacy.gaussian import gaussian_epsilon
+from strategies.protection.shares import NoiseShares, NoisyGrid
+from tests.experiments.problems import problem
+
+CENTRAL = "masked_sum(bits=24, inner=dp_fedavg(noise_multiplier=2, clip_norm=0.5))"
+LOCAL = "masked_sum(bits=32, inner=dp_sgd(noise=shared, noise_multiplier=2, inner=fedavg(weighting=uniform)))"
+ONE_STEP = {"batch_size": "full", "local_epochs": 1}
+WIDE = {"model": "mlp(hidden=[100, 90])", "client_lr": 1.0}
+
+
+def final(**options: Any) -> NDArray[np.float64]:
+    spec, data = problem(**options)
+    server, clients = sides(spec, data, deal_rows(spec, data))
+    return inprocess.run(server, clients, 4).models[0].astype(np.float64)
+
+
+def changed(text: str, **options: Any) -> NDArray[np.float64]:
+    """The final model under a strategy, less that of the same without noise."""
+    noisy, silent = (final(strategy=one, rounds=1, **options) for one in (text, silenced(text)))
+    return noisy - silent
+
+
+def silenced(text: str) -> str:
+    return text.replace("noise_multiplier=2", "noise_multiplier=0")
+
+
+@pytest.mark.parametrize("offices", [3, 4, 10])
+@pytest.mark.parametrize("bits", [20, 24, 32])
+@pytest.mark.parametrize("alone", [True, False])
+def test_slots_hold_all_offices_and_all_noise(offices: int, bits: int, alone: bool) -> None:
+    """Saturated updates and clamped shares of every office: the sum still fits, and decodes to the exact mean."""
+    shares = NoiseShares(3.0, lambda _: 1.0 if alone else 0.25, 1, lambda _: 1.0, alone, 3, 1)
+    noisy = shares.grid(bits, offices, 1000, 0.25, 1, "nearest")
+    grid = noisy.fixed
+    assert isinstance(grid, FixedPoint)
+    part = 1 / offices
+    for sign in (1, -1):
+        values, _, _ = grid.encode(np.full(5, sign * 0.25), part, 0.25)
+        sent = values.astype(object) + grid.margin + sign * grid.margin
+        assert 0 <= min(sent)
+        assert offices * max(sent) < 2**bits
+        total = (sent * offices).astype(np.uint32)
+        mean = grid.decode(total, [part] * offices, 0.25)
+        whole = int(values[0]) - grid.offset(part) + sign * grid.margin
+        np.testing.assert_allclose(mean, offices * whole * 0.25 / grid.levels, rtol=1e-12)
+
+
+def test_the_variance_is_that_of_the_fewest_honest_offices() -> None:
+    """sigma^2 D^2 between K_min - t of them, D with what rounding adds; the levels leave room for all of it."""
+    for bits, curious in ((20, 0), (24, 1), (28, 2)):
+        noisy = NoiseShares(2.0, lambda _: 0.5, 1, lambda _: 0.5, True, 3, curious).grid(
+            bits, 4, 900, 0.125, 1, "nearest"
+        )
+        assert isinstance(noisy, NoisyGrid)
+        levels = noisy.fixed.levels
+        needed = 0.5 / 0.125 * levels / 4 + 15
+        assert needed <= noisy.sensitivity <= 1.02 * needed + 1
+        assert noisy.variance >= (2 * needed) ** 2 / (3 - curious)
+        assert noisy.fixed.margin >= 10 * math.sqrt(noisy.variance)
+        assert levels + 4 * noisy.fixed.margin + 4 <= 2 ** (bits - 1) - 1
+
+
+def test_too_few_bits_are_told_with_how_many_would_do() -> None:
+    with pytest.raises(StrategyError, match="bits=12 carry no noise of this size.*bits"):
+        run(*problem(strategy=CENTRAL.replace("bits=24", "bits=12, rounding=nearest")))
+    with pytest.raises(StrategyError, match="carry no noise"):
+        run(*problem(strategy=LOCAL.replace("bits=32", "bits=16"), **ONE_STEP))
+
+
+@pytest.mark.parametrize(("text", "options"), [(CENTRAL, {}), (LOCAL, ONE_STEP)], ids=["clients", "steps"])
+def test_the_sum_holds_the_noise_of_all_shares(text: str, options: dict[str, Any]) -> None:
+    """With four offices, K_min = 3 and one curious the default carries twice what is claimed: 4 / (3 - 1)."""
+    drawn = changed(text, **WIDE, **options)
+    spec, data = problem(strategy=text, **WIDE, **options)
+    workload = sides(spec, data, deal_rows(spec, data))[1].workloads[0]
+    unit = 0.5 / 4 if not options else 1.0 / workload.private.divisor / 4
+    expected = 2 * unit * math.sqrt(4 / 2)
+    assert abs(variance_test(drawn, expected)) < 5
+    assert abs(variance_test(drawn, expected * math.sqrt(3 / 4))) > 20, "a missing share shows"
+
+
+def test_shares_of_offices_and_rounds_are_independent() -> None:
+    spec, data = problem(strategy=CENTRAL, **WIDE)
+    clients = sides(spec, data, deal_rows(spec, data))[1].start()
+    assert clients.protection is not None
+    noisy = clients.protection.desk.noisy(1)
+    drawn = [
+        noisy.share(clients.protection.office(k).office.noise(round_), 9000).astype(float)
+        for k in range(4) for round_ in (1, 2, 3)
+    ]  # fmt: skip
+    correlations = np.corrcoef(drawn)[np.triu_indices(12, 1)]
+    assert np.abs(correlations).max() < 5 / math.sqrt(9000)
+
+
+def test_an_office_that_vanishes_takes_its_share_along_and_what_is_left_is_enough() -> None:
+    """Three of four answer: their shares alone carry 3 / 2 of the variance that is claimed."""
+    one = {**WIDE, "dropout": "drop(schedule=[[1, 2, update]])"}
+    drawn = changed(CENTRAL, **one)
+    unit = 0.5 / 3
+    assert abs(variance_test(drawn, 2 * unit * math.sqrt(3 / 2))) < 5
+
+
+def test_fewer_than_the_minimum_fail_the_round() -> None:
+    spec, data = problem(strategy=CENTRAL, dropout="drop(schedule=[[1, 2, update], [1, 3, update]])")
+    with pytest.raises(Exception, match=r"at least 3"):
+        run(spec, data)
+
+
+@pytest.mark.parametrize("protocol", ["masked_sum", "secagg", "paillier"])
+def test_every_protocol_has_the_bits_of_the_twin(protocol: str, test_keys: Any = None) -> None:
+    """Whatever hides the sums: noise shares are drawn alike, and a round in clear has the same integers."""
+    twin = final(strategy=CENTRAL.replace("masked_sum", "quantised"))
+    np.testing.assert_array_equal(final(strategy=CENTRAL.replace("masked_sum", protocol)), twin)
+
+
+def test_what_the_claim_says() -> None:
+    privacy = run(*problem(strategy=CENTRAL)).privacy
+    assert privacy["epsilon"] == pytest.approx(gaussian_epsilon(math.sqrt(3) / 2, 1e-5), rel=1e-6)
+    assert privacy["noise"] == "shared"
+    assert privacy["observer"].startswith("server, ")
+    assert "1 of the offices may pool" in privacy["observer"]
+    local = run(*problem(strategy=LOCAL, **ONE_STEP)).privacy
+    assert local["noise"] == "shared"
+    assert local["epsilon"] == pytest.approx(gaussian_epsilon(math.sqrt(3) / 2, 1e-5), rel=1e-6)
+
+
+def test_a_person_in_four_offices_moves_all_four() -> None:
+    """One shared noise: no fourfold composition, but fourfold sensitivity."""
+    person = "masked_sum(bits=32, inner=dp_sgd(noise=shared, unit=person, epsilon=8, inner=fedavg(weighting=uniform)))"
+    spec, data = problem(strategy=person, **ONE_STEP)
+    _, clients = sides(spec, data, deal_rows(spec, data))
+    assert clients.workloads[0].private.spread == 4
+    apart = run(*problem(strategy=person, partition="by_person", **ONE_STEP)).privacy
+    iid = run(spec, data).privacy
+    assert iid["epsilon"] == pytest.approx(8, rel=1e-2) == pytest.approx(apart["epsilon"], rel=1e-2)
+
+
+def test_an_update_longer_than_its_bound_is_not_sent() -> None:
+    noisy = NoiseShares(2.0, lambda _: 0.5, 1, lambda _: 0.5, True, 3, 0).grid(24, 4, 900, 0.125, 1, "nearest")
+    fair = np.zeros(900)
+    fair[:16] = 0.125
+    values, _, _ = noisy.fixed.encode(fair, 0.25, 0.125)
+    noisy.check(values, 0.25)
+    long, _, _ = noisy.fixed.encode(np.full(900, 0.02), 0.25, 0.125)
+    with pytest.raises(ProtectionError, match="longer than the noise is made for"):
+        noisy.check(long, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("masked_sum(inner=dp_fedavg(epsilon=1, sampling=poisson))", "sampling=poisson counts on nobody"),
+        ("masked_sum(bits=12, inner=dp_fedavg(epsilon=1))", "rounding=feedback sends in a later round"),
+        ("masked_sum(inner=dp_fedavg(epsilon=1, curious=3))", "curious=3 offices would know all noise"),
+    ],
+)
+def test_mistakes_are_told(text: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        RunSpec.from_options({"strategy": text})
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"strategy": LOCAL}, "set --local-steps 1"),
+        ({"strategy": LOCAL[LOCAL.index("dp_sgd") : -1], **ONE_STEP}, "write masked_sum"),
+    ],
+)
+def test_shared_noise_wants_a_protected_sum_of_single_steps(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        run(*problem(**options))
+
+
+def test_it_learns_under_little_noise() -> None:
+    little = CENTRAL.replace("noise_multiplier=2", "noise_multiplier=0.01")
+    assert run(*problem(strategy=little, rounds=6)).final.score > 0.6
+    assert dataclasses.is_dataclass(NoiseShares)
