@@ -170,9 +170,21 @@ def test_coins_have_their_rate(probability: float) -> None:
     assert np.array_equal(coins, seeded(10).words(1_000_000) < round(probability * 2**32))
 
 
-def test_certain_coins() -> None:
-    assert seeded(11).coins(100_000, 1.0).all()
-    assert not seeded(11).coins(100_000, 0.0).any()
+class Given(NoiseStream):
+    """A stream of one word."""
+
+    word = 0
+
+    def fill(self, words: NDArray[np.uint32]) -> None:
+        words[:] = self.word
+
+
+def test_a_coin_is_decided_to_the_word() -> None:
+    stream = Given(KEY)
+    for probability, below in ((0.0, 0), (2.0**-32, 1), (1 / 33, round(2**32 / 33)), (0.5, 2**31), (1.0, 2**32)):
+        for word in {0, max(0, below - 1), min(below, 2**32 - 1), 2**32 - 1}:
+            stream.word = word
+            assert stream.coins(1, probability) == [word < below], (probability, word)
 
 
 def test_refusals() -> None:
