@@ -1,1 +1,1 @@
-"""Differential privacy: what is spent, as pure functions."""
+"""Differential privacy as pure maths: what noise is worth, what it is drawn from, and how a claim is attacked."""
