@@ -1,0 +1,1 @@
+"""Differential privacy as pure maths: what noise is worth, what it is drawn from, and how a claim is attacked."""
