@@ -220,7 +220,9 @@ def bench(options: argparse.Namespace) -> int:
     """What it costs."""
     from experiments.bench.main import bench as measure  # imports what nothing else needs
 
-    print(measure(options.out, options.repeats, options.quick, options.peers, options.protection), end="")
+    print(
+        measure(options.out, options.repeats, options.quick, options.peers, options.protection, options.privacy), end=""
+    )
     return 0
 
 

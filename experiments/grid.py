@@ -9,6 +9,12 @@ A key is an option of `run` under its own name; a list makes it an axis. `strate
 registered strategy's own examples, so that a grid of all strategies has no list to keep; a strategy that has the bits
 of another, as a protected sum has those of its plain twin, is left out. Seeds are paired: for one seed every strategy
 sees the same partition, first weights and test rows, because none of those depends on the strategy.
+Where options go together, `variants` lists what differs, each a small grid of its own over the rest of the file:
+
+    variants:
+      - {strategy: dp_sgd(epsilon=1), rounds: 50, client_lr: 0.3}
+      - {strategy: dp_sgd(epsilon=8), rounds: 200, client_lr: 0.5}
+
 `tuned: true` gives every run the tuned hyper-parameters of its cell, `tuned: both` makes each run twice, as the grid
 says and tuned.
 """
@@ -40,6 +46,7 @@ class Grid:
         name: file name without ending.
         title: for headings.
         options: option -> value, or list of values for an axis.
+        variants: of the options, each in the place of those in the file; none is one of no change.
         tuned: whether its runs take tuned hyper-parameters: no, yes or both.
         tuned_from: options of the tuned cell that a cell without one of its own borrows from.
     """
@@ -49,11 +56,12 @@ class Grid:
     options: Mapping[str, Any]
     tuned: str = "no"
     tuned_from: Mapping[str, Any] = field(default_factory=dict)
+    variants: tuple[Mapping[str, Any], ...] = ({},)
 
     @property
     def names_dataset(self) -> bool:
         """Whether the grid says what data it wants; only one that does not may fall back on another."""
-        return "dataset" in self.options
+        return all("dataset" in {**self.options, **variant} for variant in self.variants)
 
     def specs(self) -> list[RunSpec]:
         """Every run of the grid, once, in the order of the file with seeds innermost.
@@ -61,19 +69,23 @@ class Grid:
         Raises:
             UserError: an unknown option or a value out of range.
         """
-        if "data_hash" in self.options:
+        runs = [spec for variant in self.variants for spec in self._product({**self.options, **variant})]
+        return list({spec.run_id: spec for spec in runs}.values())
+
+    def _product(self, options: Mapping[str, Any]) -> list[RunSpec]:
+        """All combinations of some options' values."""
+        if "data_hash" in options:
             raise UserError(
                 f"grid {self.name}: data_hash is not an option: it is what the data that was read hashes to"
             )
-        axes = {key: value if isinstance(value, list) else [value] for key, value in self.options.items()}
+        axes = {key: value if isinstance(value, list) else [value] for key, value in options.items()}
         for key, values in axes.items():
             if not values:
                 raise UserError(f"grid {self.name}: {key} is an empty list; name at least one value")
         axes["seed"] = axes.pop("seed", [0])
-        runs = [
+        return [
             RunSpec.from_options(dict(zip(axes, point, strict=True))) for point in itertools.product(*axes.values())
         ]
-        return list({spec.run_id: spec for spec in runs}.values())
 
 
 def load_grid(name: str, only: Sequence[str] = (), changes: Sequence[str] = ()) -> Grid:
@@ -101,6 +113,7 @@ def load_grid(name: str, only: Sequence[str] = (), changes: Sequence[str] = ()) 
     tuned, tuned_from = _tuned(path, options.pop("tuned", False)), options.pop("tuned_from", {})
     if not isinstance(tuned_from, dict):
         raise UserError(f"{path}: tuned_from must name options, as {{partition: iid}}; found {tuned_from!r}")
+    variants = _variants(path, options.pop("variants", None))
     for key, value in _pairs("--set", changes):
         try:
             options[key] = yaml.safe_load(value) if value.startswith("[") else value
@@ -108,10 +121,33 @@ def load_grid(name: str, only: Sequence[str] = (), changes: Sequence[str] = ()) 
             raise UserError(f"--set {key}={value}: expected a value or a list such as [0, 1]") from None
     if options.get("strategy") == EXAMPLES:
         options["strategy"] = [example for cls in STRATEGIES.values() if cls.twin is None for example in cls.examples]
+    changed = set(dict(_pairs("--set", changes)))
+    variants = tuple({key: value for key, value in one.items() if key not in changed} for one in variants)
     kept: dict[str, list[Any]] = {}
     for key, value in _pairs("--only", only):
-        kept.setdefault(key, []).append(_find(path.stem, options, key, value))
-    return Grid(path.stem, title, {**options, **kept}, tuned, tuned_from)
+        kept.setdefault(key, []).append(_find(path.stem, options, variants, key, value))
+    variants = tuple(narrowed for one in variants if (narrowed := _narrowed(one, kept)) is not None)
+    return Grid(path.stem, title, {**options, **kept}, tuned, tuned_from, variants)
+
+
+def _variants(path: Path, value: Any) -> tuple[Mapping[str, Any], ...]:
+    if value is None:
+        return ({},)
+    if not (isinstance(value, list) and value and all(isinstance(one, dict) for one in value)):
+        raise UserError(f"{path}: variants must be a list of options that go together; found {value!r}")
+    return tuple({str(key).replace("-", "_"): found for key, found in one.items()} for one in value)
+
+
+def _narrowed(variant: Mapping[str, Any], kept: Mapping[str, list[Any]]) -> Mapping[str, Any] | None:
+    """A variant with the values that are kept, which the grid's options then say; None where none is left."""
+    narrowed = {key: value for key, value in variant.items() if key not in kept}
+    for key in variant.keys() & kept.keys():
+        own = variant[key] if isinstance(variant[key], list) else [variant[key]]
+        left = [value for value in own if value in kept[key]]
+        if not left:
+            return None
+        narrowed[key] = left
+    return narrowed
 
 
 def _tuned(path: Path, value: Any) -> str:
@@ -132,11 +168,13 @@ def _pairs(flag: str, texts: Sequence[str]) -> list[tuple[str, str]]:
     return pairs
 
 
-def _find(grid: str, options: Mapping[str, Any], key: str, wanted: str) -> Any:
+def _find(grid: str, options: Mapping[str, Any], variants: Sequence[Mapping[str, Any]], key: str, wanted: str) -> Any:
     """The grid's own value that is `wanted`, however it is written (`.7`, `0.7`, `ratio=0.7`)."""
-    if key not in options:
-        raise UserError(f"--only {key}={wanted}: grid {grid} does not set {key}{nearest(key, options)}")
-    values = options[key] if isinstance(options[key], list) else [options[key]]
+    found = [one[key] for one in (options, *variants) if key in one]
+    if not found:
+        known = [name for one in (options, *variants) for name in one]
+        raise UserError(f"--only {key}={wanted}: grid {grid} does not set {key}{nearest(key, known)}")
+    values = [value for one in found for value in (one if isinstance(one, list) else [one])]
     canonical = RunSpec.from_options({key: wanted}).options()[key]
     for value in values:
         if RunSpec.from_options({key: value}).options()[key] == canonical:

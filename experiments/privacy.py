@@ -53,24 +53,24 @@ def private_workloads(spec: RunSpec, data: RunData, workloads: Sequence[Workload
         UserError, StrategyError: the options leave something un-noised, or no noise is enough.
     """
     ours = spec.strategy.local_dp
+    if (ours or spec.strategy.central_dp) and spec.standardise == "pooled":
+        raise UserError(
+            "standardise=pooled shares means and variances of the training rows that no epsilon pays for; set "
+            "--standardise none (dp_sgd(means=true) subtracts noised means, from its budget)"
+        )
     if ours is None:
         return list(workloads)
-    _check(spec, data, ours)
+    _check(spec, ours)
     persons = data.train.person
     units = len(persons) if ours.unit == "window" else len(np.unique(persons))
     check_delta(ours.delta, units)
     held = [_by_person(work, persons) if ours.unit == "person" else work for work in workloads]
     often = _appearances(held, persons) if ours.unit == "person" else 1
-    private = [_private(spec, ours, work, persons, often) for work in held]
+    private = [_private(spec, ours, work, persons, often, units) for work in held]
     return _shared(private, often) if ours.noise == "shared" else private
 
 
-def _check(spec: RunSpec, data: RunData, ours: DpSgd) -> None:
-    if spec.standardise == "pooled" or (spec.standardise == "auto" and data.about.standardise):
-        raise UserError(
-            f"standardise={spec.standardise} shares means and variances of the training rows that no epsilon pays for; "
-            "set --standardise none (dp_sgd(means=true) subtracts noised means, from its budget)"
-        )
+def _check(spec: RunSpec, ours: DpSgd) -> None:
     if ours.unit == "person" and spec.batch_size != "full":
         raise UserError(
             f"unit=person takes all rows of every person in every step: set --batch-size full; found {spec.batch_size}"
@@ -106,7 +106,9 @@ def _appearances(workloads: Sequence[Workload], persons: NDArray[np.int64]) -> i
     return max(counts.values())
 
 
-def _private(spec: RunSpec, ours: DpSgd, work: Workload, persons: NDArray[np.int64], often: int) -> Workload:
+def _private(
+    spec: RunSpec, ours: DpSgd, work: Workload, persons: NDArray[np.int64], often: int, units: int
+) -> Workload:
     """A workload with its private steps."""
     bounds = _bounds(work, persons) if ours.unit == "person" else None
     size = batch_size(spec, len(work.rows))
@@ -124,7 +126,10 @@ def _private(spec: RunSpec, ours: DpSgd, work: Workload, persons: NDArray[np.int
         spent = epsilon([Mechanism(sigma, rate, drawn)], ours.delta, ours.accountant) if sigma else math.inf
         means = _means(gaussian_mu(spent, ours.delta), MEANS_SHARE / (1 - MEANS_SHARE) / often) if sigma else 0.0
     divisor = float(size if bounds is None else len(bounds) - 1)
-    private = PrivateSteps(bounds, ours.clip, sigma, rate, divisor, steps, means, ours.secure_rng)
+    scale = 1.0 if ours.simulate is None else units / ours.simulate
+    private = PrivateSteps(
+        bounds, ours.clip, sigma, rate, divisor, steps, scale=scale, means=means, secure_rng=ours.secure_rng
+    )
     return dataclasses.replace(work, private=private)
 
 
@@ -169,7 +174,7 @@ def noise_shares(spec: RunSpec, workloads: Sequence[Workload], count: int) -> No
         assert ours.clip is not None
         step, divisor = ours.clip, private.divisor
         shares = NoiseShares(
-            private.shared,
+            private.shared * private.scale,
             lambda round_: learning_rate(spec, round_) * step / divisor,
             private.spread,
             lambda round_: learning_rate(spec, round_) * step,
@@ -209,7 +214,7 @@ def private_means(spec: RunSpec, workloads: Sequence[Workload], x: Floats) -> Fl
         summed = (rows * np.minimum(1.0, MEANS_CLIP / np.maximum(norms, 1e-12))).sum(0)
         if private.means:
             stream = noise_stream(spec, work, Purpose.NOISE, 0, client)
-            summed = summed + stream.normals(summed.size, private.means * MEANS_CLIP)
+            summed = summed + stream.normals(summed.size, private.means * private.scale * MEANS_CLIP)
         total += summed / len(rows) * len(work.rows)
         count += len(work.rows)
     return (total / count).astype(np.float32).reshape(x[0].shape)
@@ -332,6 +337,7 @@ def _local(ours: DpSgd, data: RunData, clients: ClientSide, outcome: Outcome) ->
         | {
             "mechanism": "dp_sgd",
             "unit": ours.unit,
+            "simulated_units": ours.simulate,
             "observer": "server, other offices, reader of the model" + _pooled(ours.curious) * (ours.noise == "shared"),
             "noise": ours.noise,
             "sampling": "poisson" if any(private.rate < 1 for _, private in works) else "all",

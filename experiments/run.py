@@ -231,9 +231,11 @@ def standardiser(spec: RunSpec, data: RunData, offices: Deal) -> Callable[[NDArr
     """`--standardise`: subtract mean and divide by standard deviation of the training rows, or leave rows as they are.
 
     Pooled statistics are sums over offices (of counts, values and squares), which is all that an office would
-    disclose. Windows are standardised by channel, feature rows by feature; a constant column is centred only.
+    disclose; no epsilon pays for that, so `auto` leaves rows as they are under differential privacy. Windows are
+    standardised by channel, feature rows by feature; a constant column is centred only.
     """
-    wanted = spec.standardise == "pooled" or (spec.standardise == "auto" and data.about.standardise)
+    private = spec.strategy.local_dp or spec.strategy.central_dp
+    wanted = spec.standardise == "pooled" or (spec.standardise == "auto" and data.about.standardise and not private)
     if not wanted:
         return lambda x: x
     axes = tuple(range(data.train.x.ndim - 1))

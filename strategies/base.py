@@ -93,6 +93,7 @@ class PrivateSteps:
         limit: steps that the budget pays for, over all rounds.
         shared: noise multiplier of the whole sum, where offices add shares of one noise to it and none to their steps.
         spread: in how many offices one unit is, at most.
+        scale: noise drawn over noise accounted for: below 1 in simulations of a larger federation, and no other.
         means: noise multiplier of the release of the client's feature means; None where they are not released.
         secure_rng: noise and coins from the operating system's generator, not from the run's seed.
     """
@@ -105,6 +106,7 @@ class PrivateSteps:
     limit: int
     shared: float = 0.0
     spread: int = 1
+    scale: float = 1.0
     means: float | None = None
     secure_rng: bool = False
 

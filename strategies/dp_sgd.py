@@ -60,6 +60,8 @@ class DpSgd(Strategy):
         noise: `own` (each office's suffices by itself) or `shared` (shares of one noise, inside a protected sum).
         curious: with shared noise, how many offices may pool theirs with the server.
         means: release every office's feature means once, from the same budget, and train on rows less their mean.
+        simulate: noise as small as so many units would make it, on the units there are: a simulation of a larger
+            federation, and no claim for this one. Records and tables mark it.
         secure_rng: noise and coins from the operating system's generator: not reproducible, as a deployment needs it.
     """
 
@@ -80,6 +82,7 @@ class DpSgd(Strategy):
     noise: str = field(default="own", kw_only=True)
     curious: int = field(default=1, kw_only=True)
     means: bool = field(default=False, kw_only=True)
+    simulate: int | None = field(default=None, kw_only=True)
     secure_rng: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -96,6 +99,8 @@ class DpSgd(Strategy):
         check_choice("accountant", self.accountant, ACCOUNTANTS)
         check_choice("noise", self.noise, NOISE)
         check_range("curious", self.curious, 0, 1000)
+        if self.simulate is not None:
+            check_range("simulate", self.simulate, 1)
         self._check_clip()
         if self.noise == "shared" and self.inner.weight(1, 1) != self.inner.weight(2, 3):
             raise StrategyError(

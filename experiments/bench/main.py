@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from experiments import provenance
-from experiments.bench import protection, report
+from experiments.bench import privacy, protection, report
 from experiments.bench.clock import progress
 from experiments.bench.figures import Figures
 from experiments.bench.frameworks import measure_frameworks
@@ -27,7 +27,7 @@ SWEEP_RUNS = 200
 QUICK_REPEATS = 5
 
 
-def bench(out: Path, repeats: int, quick: bool, peers: bool, protected: bool = False) -> str:
+def bench(out: Path, repeats: int, quick: bool, peers: bool, protected: bool = False, private: bool = False) -> str:
     """Measure everything and write it; the report.
 
     Args:
@@ -36,6 +36,7 @@ def bench(out: Path, repeats: int, quick: bool, peers: bool, protected: bool = F
         quick: in this process only, no sweep and no framework; the table of trainers is left as it is.
         peers: also fluke and pfl.
         protected: what protection costs, and nothing else.
+        private: what differential privacy costs, and nothing else.
 
     Raises:
         UserError: options that make no sense.
@@ -44,12 +45,14 @@ def bench(out: Path, repeats: int, quick: bool, peers: bool, protected: bool = F
         raise UserError(f"--repeats must be at least 1; found {repeats}")
     if quick and peers:
         raise UserError("--peers measures whole processes, which --quick leaves out; give one of them")
-    if protected and (quick or peers):
-        raise UserError("--protection measures protection alone; leave --quick and --peers out")
+    if protected + private + (quick or peers) > 1:
+        raise UserError("--protection and --privacy each measure one thing alone; leave the others out")
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: a folder is expected, this is a file")
     if protected:
         return measure_protection(out, measured_data(), repeats)
+    if private:
+        return measure_privacy(out, measured_data(), repeats)
     return measure(out, measured_data(), min(repeats, QUICK_REPEATS) if quick else repeats, quick, peers)
 
 
@@ -66,6 +69,15 @@ def measure_protection(
     protection.measure_rounds(keys, few, data, figures, repeats, report.cores())
     protection.measure_memory(few, data, figures)
     return written(out, "-protection", figures, protection.protection_targets(figures), data, repeats)
+
+
+def measure_privacy(out: Path, data: RunData, repeats: int, small: tuple[int, ...] = SMALL) -> str:
+    """What differential privacy costs, on this data and model."""
+    torch.set_num_threads(1)
+    few, _ = works(data, small, ())
+    figures = Figures()
+    privacy.measure_privacy(few, figures, repeats)
+    return written(out, "-privacy", figures, privacy.privacy_targets(figures), data, repeats)
 
 
 def works(data: RunData, small: tuple[int, ...], pilot: Sequence[tuple[int, ...]]) -> tuple[Work, list[Work]]:

@@ -7,6 +7,7 @@ The plain loop (`local.ReferenceTrainer`) is the oracle; `python -m experiments 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,6 +45,11 @@ class FusedTrainer:
         self.spec, self.widths, self.y, self.workloads = spec, np.array(widths), y, workloads
         self.x = np.ascontiguousarray(x.reshape(len(x), -1))
         self.strategy: Strategy = spec.strategy
+
+    @cached_property
+    def lengths(self) -> NDArray[np.float64]:
+        """Squared length of every row, with the 1 that the bias reads, (n,)."""
+        return np.einsum("ij,ij->i", self.x, self.x, dtype=np.float64) + 1.0
 
     def train(self, jobs: Sequence[Job], clients: Sequence[int]) -> list[Update]:
         """One update a job, in the order given."""
@@ -143,9 +149,9 @@ class PrivateStep:
     ) -> None:
         """`ghost.step`, of the units that are drawn and under the noise that is drawn."""
         private, trainer = self.private, self.trainer
-        clip, sigma = private.clip_norm or 0.0, private.noise_multiplier * (private.clip_norm or 0.0)
+        clip, sigma = private.clip_norm or 0.0, private.scale * private.noise_multiplier * (private.clip_norm or 0.0)
         rows = self.chance.rows(self.work)
         words = self.chance.noise.words(len(w) + len(w) % 2) if sigma else NO_WORDS
         one = np.empty_like(w) if len(self.bounds) else NONE
-        data = (trainer.widths, trainer.x, trainer.y, rows, self.bounds, words, one)
+        data = (trainer.widths, trainer.x, trainer.y, trainer.lengths, rows, self.bounds, words, one)
         self.step(w, v, *drift, *data, clip, sigma, private.divisor, lr, momentum, decay, a)

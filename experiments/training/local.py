@@ -110,7 +110,7 @@ class ReferenceTrainer:
             if private.noise_multiplier:
                 assert private.clip_norm is not None
                 total += torch.from_numpy(
-                    chance.noise.normals(len(total), private.noise_multiplier * private.clip_norm)
+                    chance.noise.normals(len(total), private.scale * private.noise_multiplier * private.clip_norm)
                 )
             yield total / private.divisor, torch.zeros(()), 0
 

@@ -20,7 +20,7 @@ from experiments.bench import frameworks, kernels, report
 from experiments.bench.clock import interleave
 from experiments.bench.figures import Figures
 from experiments.bench.generic import FUSED, LOOP, STACKED, Problem, choice, write_choices
-from experiments.bench.main import measure, measure_protection
+from experiments.bench.main import measure, measure_privacy, measure_protection
 from experiments.bench.sweeping import Arrival, Swept, below, peak_mb
 from experiments.bench.targets import Target, targets
 from experiments.bench.work import Work, made_up
@@ -216,12 +216,25 @@ def test_protection_is_measured(tmp_path: Path) -> None:
     assert rows["masked_sum", "update over float32"] < 0.6
 
 
+@pytest.mark.slow
+def test_privacy_is_measured(tmp_path: Path) -> None:
+    text = measure_privacy(tmp_path, made_up(2400, 60, 10), 2, (0, 8, 5, 0))
+    (page,) = tmp_path.glob("*-privacy.md")
+    assert page.read_text() == text
+    with page.with_suffix(".csv").open() as file:
+        rows = {(row["row"], row["column"]): float(row["value"]) for row in csv.DictReader(file)}
+    assert all(value > 0 for value in rows.values())
+    assert rows["dp_sgd over Opacus, hooks", "batch 64"] < 1
+    assert rows["Opacus, ghost norms", "batch 64"] > rows["the same in the open", "batch 64"]
+
+
 def test_wrong_options_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     for arguments, expected in (
         (["--repeats", "0"], "--repeats must be at least 1; found 0"),
         (["--quick", "--peers"], "give one of them"),
-        (["--protection", "--quick"], "measures protection alone"),
+        (["--protection", "--quick"], "each measure one thing alone"),
+        (["--protection", "--privacy"], "each measure one thing alone"),
         (["--out", str(tmp_path / "file")], "a folder is expected"),
     ):
         assert main(["bench", *arguments]) == 2

@@ -93,3 +93,22 @@ def test_bad_narrowing_is_told(only: list[str], changes: list[str], told: str) -
 def test_an_unknown_grid_is_told_with_what_there_is() -> None:
     with pytest.raises(UserError, match="did you mean 'pilot'"):
         load_grid("pilto")
+
+
+def test_variants_are_small_grids_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "grid.yaml"
+    path.write_text(
+        "partition: [iid, shards(2)]\nrounds: 5\nvariants:\n"
+        "  - {strategy: fedavg, rounds: 9}\n"
+        "  - {strategy: [fedprox(mu=0.1), fedavg], client-lr: 0.3}\n"
+    )
+    specs = load_grid(str(path)).specs()
+    assert len(specs) == 2 * (1 + 2)
+    assert {(spec.rounds, spec.client_lr) for spec in specs} == {(9, 0.05), (5, 0.3)}
+    only = load_grid(str(path), ["strategy=fedavg", "partition=iid"]).specs()
+    assert sorted((spec.rounds, spec.client_lr) for spec in only) == [(5, 0.3), (9, 0.05)]
+    assert len(load_grid(str(path), ["strategy=fedprox(mu=0.1)"]).specs()) == 2
+    assert {spec.rounds for spec in load_grid(str(path), (), ["rounds=7"]).specs()} == {7}
+    path.write_text("variants: fedavg\n")
+    with pytest.raises(UserError, match="variants must be a list of options that go together"):
+        load_grid(str(path))

@@ -235,6 +235,7 @@ def test_mistakes_are_told_before_anything_runs(text: str, told: str) -> None:
         ({"strategy": "dp_fedavg(epsilon=1, delta=0.03)"}, "delta"),
         ({"strategy": "dp_sgd(epsilon=1, unit=person)"}, "set --batch-size full; found 16"),
         ({"strategy": "dp_sgd(epsilon=1)", "standardise": "pooled"}, "set --standardise none"),
+        ({"strategy": "dp_fedavg(epsilon=1)", "standardise": "pooled"}, "set --standardise none"),
     ],
 )
 def test_what_does_not_fit_the_data_is_told_before_training(
