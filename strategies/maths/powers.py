@@ -1,4 +1,4 @@
-"""Powers modulo the square of a number M, by arithmetic modulo M: half as long, and a good third faster or more.
+"""Powers modulo the square of a number M, by arithmetic modulo M: half as long, and faster for it.
 
 A number mod M^2 is a pair (t, r) of numbers below M, t + r M. A product of two is
 
@@ -6,7 +6,7 @@ A number mod M^2 is a pair (t, r) of numbers below M, t + r M. A product of two 
 
 so that nothing longer than M is ever multiplied, and nothing longer than M^2 reduced. Two ways to use it:
 
-    fixed_exponent    many bases and one exponent, as Paillier's decryption has
+    fixed_exponent    many bases and one exponent, as Paillier's decryption has (done in `lanes`)
     FixedBase         one base and many exponents, as its obfuscators have
 
 Neither takes constant time.
@@ -17,62 +17,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from gmpy2 import f_divmod, invert, mpz
+from gmpy2 import f_divmod, invert, mpz, powmod
 from numpy.typing import NDArray
-
-_WIDTH = 6  # of the windows of an exponent of 1,536 bits
 
 
 def fixed_exponent(bases: Sequence[mpz], exponent: mpz, modulus: mpz) -> list[tuple[mpz, mpz]]:
     """(t, r) of base^exponent = t + r M mod M^2, for each base.
 
-    Sliding windows over the exponent (Handbook of Applied Cryptography, algorithm 14.85) in pairs below M: a squaring
-    is two products and two reductions of half the length, three fifths of what gmpy2's powmod takes mod M^2.
+    Odd moduli of up to `lanes.LARGEST` bits, as the primes of a key, take four bases at a time in compiled code; for
+    others it is gmpy2's powmod.
 
     Args:
         bases: integers >= 0.
         exponent: at least 1.
         modulus: M, at least 2.
     """
-    steps = _windows(exponent)
-    return [_power(base, steps, modulus) for base in bases]
+    from strategies.maths import lanes  # numba's half second and 100 MB are for those who decrypt
 
-
-def _windows(exponent: mpz) -> list[tuple[int, int]]:
-    """(squarings, index of the odd power that follows, or -1 for none), from the exponent's highest bit on."""
-    bits = bin(exponent)[2:]
-    steps: list[tuple[int, int]] = []
-    squarings, i = 0, 0
-    while i < len(bits):
-        if bits[i] == "0":
-            squarings, i = squarings + 1, i + 1
-            continue
-        window = bits[i : i + _WIDTH].rstrip("0")
-        steps.append((squarings + len(window), int(window, 2) >> 1))
-        squarings, i = 0, i + len(window)
-    return [*steps, (squarings, -1)]
-
-
-def _power(base: mpz, steps: Sequence[tuple[int, int]], modulus: mpz) -> tuple[mpz, mpz]:
-    r, t = f_divmod(base, modulus)
-    odd = [(t, r % modulus)]  # base, base^3, base^5, ...
-    square = _times(odd[0], odd[0], modulus)
-    while len(odd) < 1 << (_WIDTH - 1):
-        odd.append(_times(odd[-1], square, modulus))
-    t, r = odd[steps[0][1]]  # the first window's squarings are of 1
-    for squarings, index in steps[1:]:
-        for _ in range(squarings):
-            k, u = f_divmod(t * t, modulus)
-            r = ((t * r << 1) + k) % modulus
-            t = u
-        if index >= 0:
-            t, r = _times((t, r), odd[index], modulus)
-    return t, r
-
-
-def _times(a: tuple[mpz, mpz], b: tuple[mpz, mpz], modulus: mpz) -> tuple[mpz, mpz]:
-    k, t = f_divmod(a[0] * b[0], modulus)
-    return t, (a[0] * b[1] + a[1] * b[0] + k) % modulus
+    if modulus % 2 and modulus.bit_length() <= lanes.LARGEST:
+        return lanes.powers(bases, exponent, modulus)
+    square = modulus**2
+    return [(t, r) for r, t in (f_divmod(powmod(base, exponent, square), modulus) for base in bases)]
 
 
 class FixedBase:

@@ -9,6 +9,7 @@ from gmpy2 import mpz, powmod
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from strategies.maths.lanes import LARGEST
 from strategies.maths.powers import FixedBase, best_window, fixed_exponent
 from tests.strategies.committed_test_primes import committed_key
 
@@ -26,10 +27,13 @@ def test_one_exponent_gives_pythons_powers(modulus: int, bases: list[int], expon
     assert [t + r * modulus for t, r in powers] == [pow(base, exponent, modulus**2) for base in bases]
 
 
-def test_every_short_exponent() -> None:
-    for exponent in range(1, 300):
-        ((t, r),) = fixed_exponent([mpz(12345)], mpz(exponent), mpz(1009))
-        assert t + r * 1009 == pow(12345, exponent, 1009**2)
+@pytest.mark.parametrize("modulus", [2, 1 << 70, 3 << 2500, (1 << LARGEST) + 1])
+def test_what_lanes_do_not_take_gives_pythons_powers(modulus: int) -> None:
+    bases = [0, 1, modulus - 1, modulus**2 - 1, modulus**2 + 5]
+    for exponent in (1, 2, 97):
+        powers = fixed_exponent([mpz(base) for base in bases], mpz(exponent), mpz(modulus))
+        assert all(0 <= t < modulus and 0 <= r < modulus for t, r in powers)
+        assert [t + r * modulus for t, r in powers] == [pow(base, exponent, modulus**2) for base in bases]
 
 
 def test_one_exponent_at_full_size() -> None:
