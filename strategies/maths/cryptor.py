@@ -9,8 +9,8 @@ An obfuscator used twice gives the difference of two plaintexts away. Here each 
 processes ever share a stock (a fork's copy is thrown away), and workers draw from the operating system's generator.
 
 Workers are processes, not threads: big integers hold Python's lock. They are spawned, get the key through a pipe and
-nothing on a command line or in the environment, and end with their parent. They import NumPy, gmpy2 and phe; those
-that decrypt import numba too, for the compiled code of `lanes`: some 0.6 s and 70 MB of their own, once.
+nothing on a command line or in the environment, and end with their parent. They import NumPy, gmpy2 and phe, and numba
+for the compiled code of `lanes` with their first table or ciphertext: 0.6 s and 70 MB, once.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Cryptor:
         return sum(worker.cpu_s for worker in self._workers)
 
     def setup(self) -> None:
-        """Have all tables made, and what decrypts loaded (compiled, where it was never used), and wait for it."""
+        """Have all tables made, and wait for it."""
         self._owned()
         self._run("setup", [0] * self.processes)
 
@@ -164,13 +164,11 @@ class _Engine:
         return build(self._obfuscator, self._key, self._expected)
 
     def run(self, task: Task, argument: Any) -> list[mpz]:
-        """`make` so many obfuscators, or `decrypt` a payload; `setup` prepares for both, and makes none."""
+        """`make` so many obfuscators, or `decrypt` a payload; `setup` makes the tables and nothing else."""
         if task == "decrypt":
             if isinstance(self._key, PublicKey):
                 raise PaillierError("a public key decrypts nothing: make the Cryptor with the private key")
             return self._key.decrypt(argument)
-        if task == "setup" and isinstance(self._key, PrivateKey):
-            self._key.decrypt(self._key.public.payload([]))  # imports what decryption takes
         return self._source.make(argument)
 
 

@@ -3,7 +3,7 @@
 The powers share exponent and modulus, so that all lanes do the same: no lane ever waits, and nothing is decided by
 what is in one. A number has limbs of 28 bits, a limb of four numbers side by side is a row (4,) of 64-bit words, and
 one instruction multiplies four pairs of limbs into four whole products. Sums of products stay in their 64 bits until
-a whole number is done: no carry is propagated in between.
+a whole number is done, or 80 limbs of it: no carry is propagated in between.
 
 Reductions are Montgomery's, modulo a number that is no longer than the root of the modulus p^2. Let M = k p with the
 small k that makes M = -1 mod 2^28, and R = 2^(28 n). Numbers mod M^2, and so mod p^2, are pairs t - s M:
@@ -22,105 +22,27 @@ With R >= 16 M and factors below 2 M,
 
     t < (4 M^2 + R M) / R <= M / 4 + M,    s < (8 M^2 + R + R M) / R <= M / 2 + 1 + M
 
-are below 2 M again, and nothing has to be subtracted. A column of a sum has at most 3 n products and two carries:
-(3 n + 1) 2^56 < 2^64 for n <= 84 limbs.
+are below 2 M again, and nothing has to be subtracted. A column of a sum gets at most 3 products for a limb of its
+factors, and 3 * 80 + 1 of 2^56 still are below 2^64: carries are propagated every 80 limbs, so never below 2,200 bits.
 
 (P. L. Montgomery: Modular multiplication without trial division, Mathematics of Computation 44, 1985.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from gmpy2 import f_divmod, invert, mpz
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, models, register_model
-from numpy.typing import NDArray
+
+LANES = 4  # of 64 bits: a register of AVX2; LLVM makes two registers of it on machines with shorter ones
+BITS = 28  # of a limb
+_SETTLE = 80  # limbs between two propagations of carries; a multiple of four
 
 _inline: Any = intrinsic  # as annotated, one would have to pass the compiler's own argument too
-_LANES = 4  # of 64 bits: a register of AVX2; LLVM makes two registers of it on machines with shorter ones
-_BITS = 28  # of a limb: two are seven bytes
-_SPARE = _BITS + 4  # bits of R beyond those of the modulus: for k, and for R >= 16 M
-LARGEST = 84 * _BITS - _SPARE  # bits of a modulus
-
-
-def powers(bases: Sequence[mpz], exponent: mpz, modulus: mpz) -> list[tuple[mpz, mpz]]:
-    """(t, r) of base^exponent = t + r modulus, modulo the square of the modulus, for each base; t, r < modulus.
-
-    Not in constant time: the exponent decides what is computed.
-
-    Args:
-        bases: integers >= 0 of any length. Four take as long as one.
-        exponent: at least 1.
-        modulus: odd, at least 3, of at most `LARGEST` bits.
-
-    Raises:
-        ValueError: modulus or exponent are not such.
-    """
-    size = int(modulus.bit_length())
-    if not (modulus > 2 and modulus % 2 and size <= LARGEST and exponent > 0):
-        raise ValueError(f"powers in lanes need an odd modulus of 2 to {LARGEST} bits and an exponent of at least 1")
-    n = -(-(size + _SPARE) // (4 * _BITS)) * 4  # a multiple of four: limbs are taken in fours
-    big = modulus * (-invert(modulus, 1 << _BITS) % (1 << _BITS))  # M
-    pairs = [f_divmod((base << _BITS * n) % big**2, big) for base in bases]  # base R, as Montgomery's products need it
-    limbs = np.concatenate([_limbs([t for _, t in pairs], n), _limbs([-s % big for s, _ in pairs], n)], axis=1)
-    groups = -(-len(bases) // _LANES)
-    lanes = np.zeros((groups * _LANES, 2 * n), np.uint64)
-    lanes[: len(bases)] = limbs
-    lanes = np.ascontiguousarray(lanes.reshape(groups, _LANES, 2 * n).transpose(0, 2, 1)).reshape(-1, _LANES)
-    width = _best_width(int(exponent.bit_length()))
-    y = np.repeat(_limbs([(big + 1) >> _BITS], n)[0][:, None], _LANES, axis=1)
-    _powers(lanes, y, _windows(exponent, width), 1 << (width - 1))
-    limbs = lanes.reshape(groups, 2 * n, _LANES).transpose(0, 2, 1).reshape(-1, 2 * n)[: len(bases)]
-    square, inverse = modulus**2, invert(mpz(1) << _BITS * n, modulus**2)
-    found = []
-    for t, s in zip(_numbers(limbs[:, :n]), _numbers(limbs[:, n:]), strict=True):
-        r, t = f_divmod((t - s * big) * inverse % square, modulus)
-        found.append((t, r))
-    return found
-
-
-def _limbs(numbers: Sequence[mpz], n: int) -> NDArray[np.uint64]:
-    """Limbs (len(numbers), n), lowest first, of numbers in [0, 2^(28 n)); n is even."""
-    octets = np.zeros((len(numbers), n // 2, 8), np.uint8)
-    joined = b"".join(number.to_bytes(n // 2 * 7, "little") for number in numbers)
-    octets[..., :7] = np.frombuffer(joined, np.uint8).reshape(-1, n // 2, 7)
-    two = octets.view("<u8")  # (len(numbers), n / 2, 1)
-    return np.concatenate([two & np.uint64((1 << _BITS) - 1), two >> np.uint64(_BITS)], axis=2).reshape(-1, n)
-
-
-def _numbers(limbs: NDArray[np.uint64]) -> list[mpz]:
-    """The inverse of `_limbs`, of limbs below 2^28."""
-    two = limbs[:, ::2] | limbs[:, 1::2] << np.uint64(_BITS)
-    octets = np.ascontiguousarray(two.astype("<u8", copy=False)).view(np.uint8).reshape(*two.shape, 8)[..., :7]
-    return [mpz.from_bytes(number.tobytes(), "little") for number in octets]
-
-
-def _best_width(bits: int) -> int:
-    """Of sliding windows, for the fewest products: 2^(w-1) odd powers, and a window each w + 1 bits."""
-    return min(range(1, 11), key=lambda w: 2 ** (w - 1) + bits / (w + 1))
-
-
-def _windows(exponent: mpz, width: int) -> NDArray[np.int64]:
-    """Rows (squarings, k): square so often, then multiply by base^(2k+1), or by nothing for k = -1.
-
-    Sliding windows from the highest bit on (Handbook of Applied Cryptography, algorithm 14.85); what the first row
-    squares is 1.
-    """
-    bits = bin(exponent)[2:]
-    steps: list[tuple[int, int]] = []
-    squarings, i = 0, 0
-    while i < len(bits):
-        if bits[i] == "0":
-            squarings, i = squarings + 1, i + 1
-            continue
-        window = bits[i : i + width].rstrip("0")
-        steps.append((squarings + len(window), int(window, 2) >> 1))
-        squarings, i = 0, i + len(window)
-    return np.array([*steps, (squarings, -1)], np.int64)
 
 
 class _Row(types.Type):
@@ -137,17 +59,17 @@ class _RowModel(models.PrimitiveModel):
 
 
 _row, _index = _Row(), types.int64
-_VECTOR = ir.VectorType(ir.IntType(64), _LANES)
+_VECTOR = ir.VectorType(ir.IntType(64), LANES)
 
 
 def _all(number: int) -> ir.Constant:
-    return ir.Constant(_VECTOR, [number] * _LANES)
+    return ir.Constant(_VECTOR, [number] * LANES)
 
 
 def _address(context: Any, builder: Any, array: Any, value: Any, row: Any) -> Any:
     """Of a row of an array (rows, 4), which is not checked to be within it."""
     data = context.make_array(array)(context, builder, value).data
-    return builder.bitcast(builder.gep(data, [builder.mul(row, ir.Constant(row.type, _LANES))]), _VECTOR.as_pointer())
+    return builder.bitcast(builder.gep(data, [builder.mul(row, ir.Constant(row.type, LANES))]), _VECTOR.as_pointer())
 
 
 @_inline
@@ -186,13 +108,13 @@ def _plus(typing: Any, a: Any, b: Any) -> tuple[Any, Callable[..., Any]]:
 @_inline
 def _low(typing: Any, a: Any) -> tuple[Any, Callable[..., Any]]:
     """a mod 2^28"""
-    return _row(_row), lambda context, builder, signature, arguments: builder.and_(arguments[0], _all((1 << _BITS) - 1))
+    return _row(_row), lambda context, builder, signature, arguments: builder.and_(arguments[0], _all((1 << BITS) - 1))
 
 
 @_inline
 def _high(typing: Any, a: Any) -> tuple[Any, Callable[..., Any]]:
     """floor(a / 2^28)"""
-    return _row(_row), lambda context, builder, signature, arguments: builder.lshr(arguments[0], _all(_BITS))
+    return _row(_row), lambda context, builder, signature, arguments: builder.lshr(arguments[0], _all(BITS))
 
 
 @_inline
@@ -316,6 +238,19 @@ def _move(w: Any, sums: Any, to: Any, n: Any) -> None:
         carry = _high(carry)
 
 
+@njit(forceinline=True)
+def _settle(w: Any, i: Any, n: Any) -> None:
+    """Propagates the carries of u and v when the limbs below i are done and more are to come."""
+    if i % _SETTLE == 0 and i < n:
+        for sums in (n, 3 * n):
+            carry = _zero()
+            for j in range(sums + i, sums + i + n):  # what is under way
+                carry = _plus(carry, _load(w, j))
+                _store(w, j, _low(carry))
+                carry = _high(carry)
+            _store(w, sums + i + n, _plus(carry, _load(w, sums + i + n)))
+
+
 @njit(cache=True)
 def _square(w: Any, x: Any, n: Any) -> None:
     """x = x^2 / R for a pair x, in place."""
@@ -328,13 +263,14 @@ def _square(w: Any, x: Any, n: Any) -> None:
             _store(w, v + i + j, _plus(_load(w, v + i + j), m[j]))
         _product(w, v + i, _twice(_four(w, t + i)), s, n)
         _reduce(w, v + i, n)
+        _settle(w, i + 4, n)
     _move(w, u + n, t, n)
     _move(w, v + n, s, n)
 
 
 @njit(cache=True)
-def _multiply(w: Any, x: Any, y: Any, n: Any) -> None:
-    """x = x y / R for pairs x and y, in place."""
+def _multiply(w: Any, x: Any, y: Any, pair: Any, n: Any) -> None:
+    """x = x y / R for a pair x, in place, and y: a pair, or else the t of a pair (t, 0)."""
     u, v, t, s = n, 3 * n, x, x + n
     _start(w, n)
     for i in range(0, n, 4):
@@ -342,9 +278,11 @@ def _multiply(w: Any, x: Any, y: Any, n: Any) -> None:
         m = _reduce(w, u + i, n)
         for j in range(4):
             _store(w, v + i + j, _plus(_load(w, v + i + j), m[j]))
-        _product(w, v + i, _four(w, t + i), y + n, n)
         _product(w, v + i, _four(w, s + i), y, n)
+        if pair:
+            _product(w, v + i, _four(w, t + i), y + n, n)
         _reduce(w, v + i, n)
+        _settle(w, i + 4, n)
     _move(w, u + n, t, n)
     _move(w, v + n, s, n)
 
@@ -356,13 +294,20 @@ def _copy(source: Any, a: Any, target: Any, b: Any, rows: Any) -> None:
 
 
 @njit([types.void(types.uint64[:, ::1], types.uint64[:, ::1], types.int64[:, ::1], types.int64)], cache=True)
-def _powers(lanes: Any, y: Any, steps: Any, odd: Any) -> None:
-    """Pairs (groups 2n, 4) to the power that `steps` describe, in place; `odd` odd powers are made. y is Y (n, 4)."""
+def raise_all(lanes: Any, y: Any, steps: Any, odd: Any) -> None:
+    """Pairs x, in place, to the power that `steps` describe: R (x / R)^e.
+
+    Args:
+        lanes: (groups 2n, 4): t (n, 4) of four pairs, their s, t of the next four.
+        y: Y (n, 4), its last limb 0.
+        steps: rows (squarings, k): square so often, then multiply by x^(2k+1), k < odd, or by nothing for k = -1. What
+            the first row squares is 1.
+    """
     n, pair = len(y), 2 * len(y)
     x = 5 * n
     square = x + pair
     table = square + pair
-    w = np.empty((table + odd * pair, 4), np.uint64)
+    w = np.empty((table + odd * pair, LANES), np.uint64)
     _copy(y, 0, w, 0, n)
     for group in range(0, len(lanes), pair):
         _copy(lanes, group, w, table, pair)
@@ -370,11 +315,35 @@ def _powers(lanes: Any, y: Any, steps: Any, odd: Any) -> None:
         _square(w, square, n)
         for k in range(1, odd):
             _copy(w, table + (k - 1) * pair, w, table + k * pair, pair)
-            _multiply(w, table + k * pair, square, n)
+            _multiply(w, table + k * pair, square, True, n)
         _copy(w, table + steps[0, 1] * pair, w, x, pair)
         for i in range(1, len(steps)):
             for _ in range(steps[i, 0]):
                 _square(w, x, n)
             if steps[i, 1] >= 0:
-                _multiply(w, x, table + steps[i, 1] * pair, n)
+                _multiply(w, x, table + steps[i, 1] * pair, True, n)
         _copy(w, x, lanes, group, pair)
+
+
+@njit([types.void(*[types.uint64[:, ::1]] * 2, types.uint32[:, :, ::1], types.uint16[:, ::1])], cache=True)
+def multiply_chosen(lanes: Any, y: Any, table: Any, digits: Any) -> None:
+    """Pairs, in place, times table[j, digit_j] / R for every row j.
+
+    Args:
+        lanes, y: as of `raise_all`.
+        table: (rows, entries, n) limbs of numbers below 2 M.
+        digits: (rows, 4 groups), which are not checked to be below `entries`.
+    """
+    n, pair = len(y), 2 * len(y)
+    x, factor = 5 * n, 7 * n
+    w = np.empty((8 * n, LANES), np.uint64)
+    _copy(y, 0, w, 0, n)
+    for row in range(len(digits)):  # all pairs go through a row together: it stays in the cache
+        for group in range(len(lanes) // pair):
+            for lane in range(LANES):
+                entry = table[row, digits[row, LANES * group + lane]]
+                for j in range(n):
+                    w[factor + j, lane] = entry[j]
+            _copy(lanes, group * pair, w, x, pair)
+            _multiply(w, x, factor, False, n)
+            _copy(w, x, lanes, group * pair, pair)
