@@ -1,12 +1,12 @@
-"""Powers modulo the square of an odd number, of four numbers at a time: one in each 64-bit lane of a vector register.
+"""Products modulo the square of an odd number, four at a time: one in each 64-bit lane of a vector register.
 
-The powers share exponent and modulus, so that all lanes do the same: no lane ever waits, and nothing is decided by
-what is in one. A number has limbs of 28 bits, a limb of four numbers side by side is a row (4,) of 64-bit words, and
+Powers that share exponent and modulus, or take one entry from each row of a table, do the same in all lanes: none ever
+waits for another. A number has limbs of 28 bits, a limb of four numbers side by side is a row (4,) of 64-bit words, and
 one instruction multiplies four pairs of limbs into four whole products. Sums of products stay in their 64 bits until
 a whole number is done, or 80 limbs of it: no carry is propagated in between.
 
-Reductions are Montgomery's, modulo a number that is no longer than the root of the modulus p^2. Let M = k p with the
-small k that makes M = -1 mod 2^28, and R = 2^(28 n). Numbers mod M^2, and so mod p^2, are pairs t - s M:
+Reductions are Montgomery's, modulo a number hardly longer than p where the modulus is p^2. Let M = k p with the
+k < 2^28 that makes M = -1 mod 2^28, and R = 2^(28 n). Numbers mod M^2, and so mod p^2, are pairs t - s M:
 
     t1 t2 + m M = R t                         reduction of t1 t2; m < R are its multipliers
     (t1 - s1 M) (t2 - s2 M) / R

@@ -70,7 +70,7 @@ class _Root:
         from strategies.maths import lanes  # numba: half a second and 70 MB
 
         if not (modulus > 2 and modulus % 2):
-            raise ValueError(f"the modulus must be odd and at least 3; found {modulus}")
+            raise ValueError("the modulus must be odd and at least 3")  # which is a secret: not shown
         self.code = lanes
         self.square = modulus**2
         size = int(modulus.bit_length()) + lanes.BITS + 4  # so that R >= 16 big
@@ -98,7 +98,7 @@ class _Root:
 
 
 def _limbs(numbers: Sequence[mpz], n: int) -> NDArray[np.uint64]:
-    """Limbs (len(numbers), n) of 28 bits, lowest first, of numbers in [0, 2^(28 n)); n is even."""
+    """Limbs (len(numbers), n) of 28 bits, as `lanes` has them, lowest first, of numbers in [0, 2^(28 n)); n is even."""
     octets = np.zeros((len(numbers), n // 2, 8), np.uint8)  # two limbs are seven bytes
     joined = b"".join(number.to_bytes(n // 2 * 7, "little") for number in numbers)
     octets[..., :7] = np.frombuffer(joined, np.uint8).reshape(-1, n // 2, 7)
@@ -130,7 +130,7 @@ class FixedBase:
 
     Args:
         base: a unit mod M^2.
-        modulus: M.
+        modulus: M, odd, at least 3.
         bits: length of the exponents.
         expected: how many powers the tables are made for; chooses the window w.
     """
