@@ -9,7 +9,8 @@ An obfuscator used twice gives the difference of two plaintexts away. Here each 
 processes ever share a stock (a fork's copy is thrown away), and workers draw from the operating system's generator.
 
 Workers are processes, not threads: big integers hold Python's lock. They are spawned, get the key through a pipe and
-nothing on a command line or in the environment, import NumPy, gmpy2 and phe only, and end with their parent.
+nothing on a command line or in the environment, and end with their parent. They import NumPy, gmpy2 and phe, and numba
+for the compiled code of `lanes` with their first table or ciphertext: 0.6 s and 70 MB, once.
 """
 
 from __future__ import annotations

@@ -31,12 +31,13 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import numpy as np
-from gmpy2 import f_divmod, gcd, invert, is_prime, mpz, powmod, powmod_base_list
+from gmpy2 import f_divmod, gcd, invert, is_prime, mpz, powmod
 from numpy.typing import NDArray
 from phe import PaillierPrivateKey, PaillierPublicKey
 from phe.util import base64_to_int, int_to_base64
 
 from strategies.base import StrategyError, check_choice
+from strategies.maths.powers import fixed_exponent
 from strategies.maths.primes import SUBGROUP_BITS, prime_pair
 from strategies.maths.streams import ProtectionError
 
@@ -308,16 +309,15 @@ def generate(bits: int = DEFAULT_BITS, kind: Kind = "safe", processes: int = 1, 
 def _residues(numbers: list[mpz], p: mpz, order: mpz, q: mpz) -> list[mpz]:
     """m mod p of ciphertexts mod n^2 = p^2 q^2 whose obfuscators have this order mod p^2, or any order."""
     square = p * p
-    powers = powmod_base_list([c % square for c in numbers], order, square)
+    powers = fixed_exponent([c % square for c in numbers], order, p)
     factor = invert(order * q, p)  # L((1+n)^order mod p^2) = order q mod p
     rest = (p - 1) // order
     plain = []
-    for power in powers:
-        quotient, one = f_divmod(power, p)
+    for one, quotient in powers:
         if one == 1:  # the obfuscator is gone
             plain.append(quotient * factor % p)
             continue
-        quotient, one = f_divmod(powmod(power, rest, square), p)  # c^(p-1): it goes in any case
+        quotient, one = f_divmod(powmod(one + quotient * p, rest, square), p)  # c^(p-1): it goes in any case
         if one != 1:
             raise CiphertextError("a ciphertext has a factor in common with n: check payloads before decrypting")
         plain.append(quotient * factor * invert(rest, p) % p)

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from strategies import StrategyError
 from strategies.maths import cryptor, obfuscators, paillier, primes
 from strategies.maths.cryptor import Cryptor, naive_cost
-from strategies.maths.obfuscators import OBFUSCATORS, FixedBase, Full, Short, assumption, best_window
+from strategies.maths.obfuscators import OBFUSCATORS, Full, Short, assumption
 from strategies.maths.packing import Packing
 from strategies.maths.paillier import CiphertextError, PaillierError, PrivateKey, PublicKey, generate
 from tests.strategies.committed_test_primes import COMMITTED, LARGE, TOY, committed_key
@@ -208,26 +208,6 @@ def test_the_lengths_of_drawn_exponents(monkeypatch: pytest.MonkeyPatch) -> None
     assert asked == [256, 256, 256]  # djn: half of 512
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(
-    modulus=st.integers(3, 2**80),
-    base=st.integers(1, 2**160),
-    bits=st.integers(1, 70),
-    expected=st.integers(1, 5000),
-    data=st.data(),
-)
-def test_tables_give_pythons_powers(modulus: int, base: int, bits: int, expected: int, data: st.DataObject) -> None:
-    base %= modulus**2
-    while gcd(base, modulus) != 1:
-        base += 1
-    exponents = [*data.draw(st.lists(st.integers(0, 2**bits - 1), max_size=4)), 0, 2**bits - 1]
-    table = FixedBase(mpz(base % modulus**2), mpz(modulus), bits, expected)
-    assert table.powers(exponents) == [pow(base, e, modulus**2) for e in exponents]
-    for bad in (-1, 2**bits):
-        with pytest.raises(PaillierError, match=f"exponents of {bits} bits"):
-            table.powers([bad])
-
-
 def test_tables_give_the_powers_of_one_base_at_full_size() -> None:
     key = KEYS["safe-3072"]
     n2 = key.public.square
@@ -245,15 +225,6 @@ def test_tables_give_the_powers_of_one_base_at_full_size() -> None:
     h, power = djn.powers([1, e])
     assert power == powmod(h, e, n2)
     assert key.decrypt(key.public.payload([h])) == [0]
-
-
-def test_windows_grow_with_the_work() -> None:
-    """Up to 160,000 entries a table: 70 MB at 1536 bits."""
-    for bits, widest in ((1535, 10), (449, 12), (256, 12), (5, 5)):
-        widths = [best_window(bits, expected) for expected in (1, 100, 1_000, 10_000, 10**9)]
-        assert widths == sorted(widths)
-        assert widths[0] <= 2
-        assert widths[-1] == widest
 
 
 def test_what_does_not_fit_is_refused() -> None:
