@@ -49,7 +49,8 @@ class FusedTrainer:
     @cached_property
     def lengths(self) -> NDArray[np.float64]:
         """Squared length of every row, with the 1 that the bias reads, (n,)."""
-        return np.einsum("ij,ij->i", self.x, self.x, dtype=np.float64) + 1.0
+        lengths: NDArray[np.float64] = np.einsum("ij,ij->i", self.x, self.x, dtype=np.float64) + 1.0
+        return lengths
 
     def train(self, jobs: Sequence[Job], clients: Sequence[int]) -> list[Update]:
         """One update a job, in the order given."""

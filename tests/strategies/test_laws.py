@@ -34,7 +34,7 @@ def test_a_strategy_is_a_frozen_dataclass_that_shows_itself(cls: type[Strategy])
 
 @every_class
 def test_it_declares_what_it_may_be_combined_with(cls: type[Strategy]) -> None:
-    assert isinstance(cls.linear, bool)
+    assert all(isinstance(build(parse(text), STRATEGIES, "strategy").linear, bool) for text in cls.examples)
     assert cls.dp == "after_noise" or cls.dp.startswith("refused: ")
     assert len(cls.dp) > 10
 
@@ -96,7 +96,7 @@ def test_linear_means_within_the_updates(text: str) -> None:
     """
     spec, data = problem(strategy=text, rounds=1)
     rule = getattr(spec.strategy, "inner", spec.strategy)
-    if not rule.linear:
+    if not rule.linear or spec.strategy.central_dp:  # a clipped and noised mean is inside of nothing
         return
     server, clients = sides(spec, data, deal_rows(spec, data))
     outcome = inprocess.run(server, clients, 4)

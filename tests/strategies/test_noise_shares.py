@@ -86,7 +86,7 @@ def test_too_few_bits_are_told_with_how_many_would_do() -> None:
     with pytest.raises(StrategyError, match=r"bits=12 carry no noise of this size.*bit more"):
         run(*problem(strategy=CENTRAL.replace("bits=24", "bits=12, rounding=nearest")))
     with pytest.raises(StrategyError, match="carry no noise"):
-        run(*problem(strategy=LOCAL.replace("bits=32", "bits=16"), **ONE_STEP))
+        run(*problem(strategy=LOCAL.replace("bits=32", "bits=12, rounding=nearest"), **ONE_STEP))
 
 
 @pytest.mark.parametrize(("text", "options"), [(CENTRAL, {}), (LOCAL, ONE_STEP)], ids=["clients", "steps"])
