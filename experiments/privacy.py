@@ -128,7 +128,7 @@ def _private(
     divisor = float(size if bounds is None else len(bounds) - 1)
     scale = 1.0 if ours.simulate is None else units / ours.simulate
     private = PrivateSteps(
-        bounds, ours.clip, sigma, rate, divisor, steps, scale=scale, means=means, secure_rng=ours.secure_rng
+        bounds, ours.clip_norm, sigma, rate, divisor, steps, scale=scale, means=means, secure_rng=ours.secure_rng
     )
     return dataclasses.replace(work, private=private)
 
@@ -171,8 +171,8 @@ def noise_shares(spec: RunSpec, workloads: Sequence[Workload], count: int) -> No
         ours, private = strategy.local_dp, workloads[0].private
         assert ours is not None
         assert private is not None
-        assert ours.clip is not None
-        step, divisor = ours.clip, private.divisor
+        assert ours.clip_norm is not None
+        step, divisor = ours.clip_norm, private.divisor
         shares = NoiseShares(
             private.shared * private.scale,
             lambda round_: learning_rate(spec, round_) * step / divisor,
@@ -307,7 +307,7 @@ def _claim(ours: DpSgd | DpFedAvg, spent: _Spent) -> dict[str, Any]:
         "orders": orders_text,
         "relation": "add or remove one",
         "noise_source": "os" if ours.secure_rng else "reproducible",
-        "clip_norm": ours.clip_norm if ours.clip_norm != "none" else None,
+        "clip_norm": ours.clip_norm,
     }
 
 

@@ -76,7 +76,7 @@ class DpSgd(Strategy):
     epsilon: float | None = field(default=None, kw_only=True)
     noise_multiplier: float | None = field(default=None, kw_only=True)
     unit: str = field(default="window", kw_only=True)
-    clip_norm: Any = field(default=1.0, kw_only=True)
+    clip_norm: float | None = field(default=1.0, kw_only=True)
     delta: float = field(default=1e-5, kw_only=True)
     accountant: str = field(default="prv", kw_only=True)
     noise: str = field(default="own", kw_only=True)
@@ -101,28 +101,15 @@ class DpSgd(Strategy):
         check_range("curious", self.curious, 0, 1000)
         if self.simulate is not None:
             check_range("simulate", self.simulate, 1)
-        self._check_clip()
+        if self.clip_norm is not None:
+            check_range("clip_norm", self.clip_norm, 1e-9, 1e9)
+        elif self.noise_multiplier != 0:
+            raise StrategyError("clip_norm=none bounds nothing, so no noise is enough; add noise_multiplier=0")
         if self.noise == "shared" and self.inner.weight(1, 1) != self.inner.weight(2, 3):
             raise StrategyError(
                 "noise=shared needs weighting=uniform in its inner strategy: by examples, one row in a large office "
                 "would move the mean more than the noise is made for"
             )
-
-    def _check_clip(self) -> None:
-        if self.clip_norm in (None, "none"):
-            object.__setattr__(self, "clip_norm", "none")
-            if self.noise_multiplier != 0:
-                raise StrategyError("clip_norm=none bounds nothing, so no noise is enough; add noise_multiplier=0")
-            return
-        if isinstance(self.clip_norm, bool) or not isinstance(self.clip_norm, int | float):
-            raise StrategyError(f"clip_norm must be a number above 0, or none; found {self.clip_norm!r}")
-        object.__setattr__(self, "clip_norm", float(self.clip_norm))  # 1 and 1.0 are one
-        check_range("clip_norm", self.clip_norm, 1e-9, 1e9)
-
-    @property
-    def clip(self) -> float | None:
-        """C, or None."""
-        return None if self.clip_norm == "none" else float(self.clip_norm)
 
     @property
     def local_dp(self) -> DpSgd | None:
@@ -161,7 +148,7 @@ class DpSgd(Strategy):
 
     def search_space(self) -> dict[str, Any]:
         """The clip; the inner strategy's own stay as they are written."""
-        return {} if self.clip is None else {"clip_norm": (0.1, 10.0)}
+        return {} if self.clip_norm is None else {"clip_norm": (0.1, 10.0)}
 
 
 def check_budget(epsilon: float | None, noise_multiplier: float | None, delta: float) -> None:

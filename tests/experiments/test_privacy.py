@@ -213,7 +213,7 @@ def test_strategies_that_declare_themselves_are_run(name: str) -> None:
         ("dp_sgd(epsilon=1, unit=office)", "unit must be one of window, person; found 'office'"),
         ("dp_sgd(epsilon=1, clip_norm=0)", "clip_norm must be in"),
         ("dp_sgd(epsilon=1, clip_norm=none)", "clip_norm=none bounds nothing"),
-        ("dp_sgd(epsilon=1, clip_norm=big)", "clip_norm must be a number above 0, or none; found 'big'"),
+        ("dp_sgd(epsilon=1, clip_norm=big)", "clip_norm must be a number, found big"),
         ("dp_sgd(epsilon=1, accountant=moments)", "accountant must be one of prv, rdp"),
         ("dp_sgd(epsilon=1, noise=shared)", "noise=shared needs weighting=uniform"),
         ("dp_sgd(epsilon=1, inner=fedprox)", "inner must be a strategy written as a call, fedprox()"),
