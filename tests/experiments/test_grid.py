@@ -34,7 +34,7 @@ def test_the_same_run_twice_is_one_run(tmp_path: Path) -> None:
     ("name", "runs", "names_dataset"),
     [
         ("smoke", 16, True),
-        ("pilot", 11 * 5 * 5, False),
+        ("pilot", 11 * 7 * 5, False),
         ("recipe", 20, True),
         ("persons", 6 * 2 * 4 * 3, True),
         ("sensitivity", 6 * 2 * 4 * 5, True),
