@@ -64,8 +64,9 @@ def both(**options: Any) -> tuple[Any, Any]:
     [
         {"strategy": Remembering(), "fraction": 0.5, "partition": "dirichlet_even(0.3)"},
         pytest.param({"strategy": "local", "optimizer": "sgd(momentum=0.9)"}, marks=pytest.mark.slow),
+        pytest.param({"strategy": "dp_sgd(epsilon=8)"}, marks=pytest.mark.slow),
     ],
-    ids=["memory and cohorts", "local"],
+    ids=["memory and cohorts", "local", "noise"],
 )
 def test_flowers_simulation_gives_the_same_bits(options: dict[str, Any]) -> None:
     here, there = both(rounds=3, **options)
