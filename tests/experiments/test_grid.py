@@ -55,7 +55,7 @@ def test_only_and_set() -> None:
         "pilot", only=["partition=majority(0.7)", "seed=2", "seed=3"], changes=["rounds=3", "client_lr=[0.1, 0.2]"]
     )
     specs = grid.specs()
-    assert len(specs) == 1 * 5 * 2 * 2
+    assert len(specs) == 1 * 7 * 2 * 2
     assert {spec.rounds for spec in specs} == {3}
 
 
