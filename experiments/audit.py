@@ -1,0 +1,219 @@
+"""The attack beside the promise: units are put into the training by coins, and the final model is asked which were in.
+
+A unit with a coin is a *canary*. Which units are canaries, and the coins, come from a stream of their own, before
+anything is trained, and nothing else knows of them:
+
+    window    of every recording a stretch of a third at a random place, and in it every second window (of data whose
+              windows overlap; else every row). The windows that share samples with a canary never train: what they
+              tell of it would pass for a member's trace. On UCI HAR 1,414 canaries, and three quarters of the rows
+              train; canaries far apart from each other would lose two neighbours each, these lose one
+    person    every person
+    client    every client, where whole clients are protected; one that is out sends no change
+
+What noise and sampling are made for counts the canaries that are out as well: neither rate, divisor nor number of
+steps knows of the coins. (The weights of offices do, through their numbers of rows, which are declared public.)
+
+The score of a canary is the loss of the first model on it less that of the final one, so that what is hard for any
+model is not taken for a stranger. Guesses, bound and ceiling are those of `strategies.privacy.audit` for one run:
+Steinke, Nasr, Jagielski, NeurIPS 2023. All of it is the harness's own: no office and no server sees a coin or a score.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.errors import UserError
+from experiments.privacy import person_bounds
+from experiments.seeds import Purpose, stream
+from experiments.training.evaluation import Rows, row_losses
+from strategies import Workload
+from strategies.privacy.audit import auc, one_run_ceiling, one_run_lower_bound, right_guesses, true_positive_rate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from experiments.federation import Outcome, ServerSide
+    from experiments.run import RunData
+    from experiments.spec import RunSpec
+    from experiments.training.clients import ClientSide
+    from partitions import Deal
+
+STRETCH = 1 / 3  # of every recording
+GUESSED = 1.0  # share of the canaries that a guess is made for
+CONFIDENCE = 0.95
+DELTA = 1e-5  # of the bound where nothing is promised
+CAVEAT = "one run refutes little: a bound below the claim is no evidence for it"
+
+Ints = NDArray[np.int64]
+Models = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Canaries:
+    """Units with a coin.
+
+    Attributes:
+        unit: window, person or client.
+        units: (m,) row numbers, person ids or client numbers, ascending.
+        included: (m,) of bool, the coins: who trains.
+        idle: rows that never train, since they share samples with a canary.
+    """
+
+    unit: str
+    units: Ints
+    included: NDArray[np.bool_]
+    idle: Ints
+
+    def planned(self, rows: Ints) -> Ints:
+        """An office's rows as noise and sampling are planned for: all but those that never train."""
+        return rows[~np.isin(rows, self.idle)]
+
+    def drawn(self, workloads: Sequence[Workload], persons: Ints) -> tuple[Workload, ...]:
+        """Planned workloads without the canaries that are out; all else of their plan stays.
+
+        Args:
+            persons: person of every training row.
+        """
+        out = self.units[~self.included]
+        if self.unit == "client":
+            return tuple(dataclasses.replace(work, steps=0) if k in out else work for k, work in enumerate(workloads))
+        named = persons if self.unit == "person" else np.arange(len(persons))
+        return tuple(_keep(work, ~np.isin(named[work.rows], out), persons) for work in workloads)
+
+
+def _keep(work: Workload, kept: NDArray[np.bool_], persons: Ints) -> Workload:
+    rows, private = work.rows[kept], work.private
+    if private is not None and private.persons is not None:
+        private = dataclasses.replace(private, persons=person_bounds(rows, persons))
+    return dataclasses.replace(work, rows=rows, private=private)
+
+
+def unit_of(spec: RunSpec) -> str:
+    """Whose membership is guessed: the unit of the promise, a window where nothing is promised."""
+    if spec.strategy.central_dp:
+        return "client"
+    return spec.strategy.local_dp.unit if spec.strategy.local_dp else "window"
+
+
+def plan(spec: RunSpec, data: RunData, offices: Deal) -> Canaries:
+    """Who is a canary, and who of them is in. Depends on data, partition, seed and unit, and not on labels.
+
+    Raises:
+        UserError: there is no unit to put in or leave out.
+    """
+    rng, unit = stream(spec.seed, Purpose.AUDIT), unit_of(spec)
+    dealt, idle = np.concatenate(offices.train), np.empty(0, np.int64)
+    if unit == "window":
+        units, idle = windows(data.recording, data.about.overlap, rng)
+    elif unit == "person":
+        units = np.unique(data.train.person)
+    else:
+        units = np.arange(len(offices.train))
+    included = rng.integers(2, size=len(units)).astype(np.bool_)  # of validation rows as well: the others' stay
+    if unit != "client":
+        trains = np.isin(units, dealt if unit == "window" else data.train.person[dealt])
+        units, included = units[trains], included[trains]
+    if not len(units):
+        raise UserError(f"--audit needs units to leave out, and found no {unit} among {len(dealt)} training rows")
+    return Canaries(unit, units, included, idle)
+
+
+def windows(recording: Ints, overlap: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
+    """Canary rows, and the rows beside them that share samples with one; both ascending.
+
+    Args:
+        recording: (n,) of every row; rows of one follow each other in time.
+        overlap: how many following rows share samples with a row.
+    """
+    canaries, beside = [], []
+    for one in np.unique(recording):
+        rows = np.flatnonzero(recording == one)
+        length = round(STRETCH * len(rows))
+        start = int(rng.integers(len(rows) - length + 1))
+        at = np.arange(start, start + length, overlap + 1)
+        near = (at[:, None] + np.arange(-overlap, overlap + 1)).ravel()
+        canaries.append(rows[at])
+        beside.append(rows[np.setdiff1d(near[(near >= 0) & (near < len(rows))], at)])
+    return np.sort(np.concatenate(canaries)), np.sort(np.concatenate(beside))
+
+
+def attack(scores: NDArray[np.float64], included: NDArray[np.bool_], delta: float) -> dict[str, Any]:
+    """What the scores (m,) of canaries in the order of `Canaries.units` give away of the coins (m,).
+
+    The number of guesses is a fixed share of m, the upper half of the scores guessed in and the lower half out.
+    `auc` and `tpr_at_1pct` are None where all coins fell alike.
+    """
+    m = len(scores)
+    guesses = max(1, round(GUESSED * m))
+    right = right_guesses(scores, included, guesses)
+    groups = (scores[included], scores[~included])
+    both = all(map(len, groups))
+    return {
+        "canaries": m,
+        "included": int(included.sum()),
+        "guesses": guesses,
+        "right": right,
+        "auc": auc(*groups) if both else None,
+        "tpr_at_1pct": true_positive_rate(*groups, 0.01) if both else None,
+        "lower_bound": one_run_lower_bound(right, guesses, m, delta, CONFIDENCE),
+        "ceiling": one_run_ceiling(guesses, m, delta, CONFIDENCE),
+        "confidence": CONFIDENCE,
+        "delta": delta,
+    }
+
+
+def scores_of(
+    canaries: Canaries, offices: Deal, server: ServerSide, clients: ClientSide, persons: Ints, models: Models
+) -> NDArray[np.float64]:
+    """(m,) how much of each canary was learnt: mean over its rows of first loss - final loss.
+
+    Args:
+        persons: person of every training row.
+        models: (M, d) final models, M = 1 or one an office: then the model of the office that holds the row.
+    """
+    rows = canaries.units if canaries.unit == "window" else np.concatenate(offices.train)
+    holder = np.empty(len(persons), np.int64)
+    for k, own in enumerate(offices.train):
+        holder[own] = k
+    named = {"window": np.arange(len(persons)), "person": persons, "client": holder}[canaries.unit][rows]
+    losses = row_losses(clients.spec.model, clients.x.shape[1:], clients.classes)
+    first = server.first if clients.first is None else clients.first()
+    gains = np.zeros(len(rows))
+    for number, w in enumerate(models):
+        own = np.full(len(rows), True) if len(models) == 1 else holder[rows] == number
+        seen = Rows(clients.x[rows[own]], clients.y[rows[own]], persons[rows[own]])
+        gains[own] = losses(first, seen) - losses(w, seen)
+    gains = np.nan_to_num(gains, nan=-np.inf, neginf=-np.inf, posinf=np.inf)  # a loss beyond all floats: not learnt
+    at = np.searchsorted(canaries.units, named)
+    return np.asarray(np.bincount(at, gains) / np.bincount(at))
+
+
+def check(spec: RunSpec, engine: str) -> None:
+    """Refuse what ends without a model to look at.
+
+    Raises:
+        UserError: the final model stays in processes that are gone.
+    """
+    if spec.audit and spec.strategy.protected and engine != "inprocess":
+        raise UserError(
+            f"--audit looks at the final model, and under protection engine {engine} leaves none: set --engine inprocess"
+        )
+
+
+def add_audit(
+    record: dict[str, Any], spec: RunSpec, data: RunData, offices: Deal, sides: tuple[ServerSide, ClientSide],
+    outcome: Outcome,
+) -> None:  # fmt: skip
+    """Under the record's `privacy`, what an attack on the final model found. A run that did not end has none."""
+    if not spec.audit or record["status"] != "ok" or outcome.models is None:
+        return
+    canaries = plan(spec, data, offices)
+    scores = scores_of(canaries, offices, *sides, data.train.person, outcome.models)
+    claim = record.get("privacy") or {"mechanism": "none", "unit": canaries.unit, "epsilon": None, "delta": DELTA}
+    found = {"unit": claim["unit"]} | attack(scores, canaries.included, claim["delta"]) | {"caveat": CAVEAT}
+    record["privacy"] = claim | {"audit": found}
