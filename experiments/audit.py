@@ -13,9 +13,16 @@ anything is trained, and nothing else knows of them:
 What noise and sampling are made for counts the canaries that are out as well: neither rate, divisor nor number of
 steps knows of the coins. (The weights of offices do, through their numbers of rows, which are declared public.)
 
-The score of a canary is the loss of the first model on it less that of the final one, so that what is hard for any
-model is not taken for a stranger. Guesses, bound and ceiling are those of `strategies.privacy.audit` for one run:
-Steinke, Nasr, Jagielski, NeurIPS 2023. All of it is the harness's own: no office and no server sees a coin or a score.
+The score of a canary compares two models by the log-odds that they give its label (Carlini, Chien, Nasr, Song, Terzis,
+Tramer: Membership Inference Attacks From First Principles, IEEE S&P 2022, section IV), mean over its rows:
+
+    score = mean phi(final model) - mean phi(reference),    phi = ln(p / (1 - p)),    p = e^-loss
+
+The reference says how hard the canary is for a model that has not seen it. For windows it is the model of a second
+training, by plain FedAvg from the same first weights on the rows that are no canaries: clipped alike where the run
+clips, without noise and protection, and with an order and coins of its own. Where every unit is a canary, it is the
+first model. Guesses, bound and ceiling are those of `strategies.privacy.audit` for one run: Steinke, Nasr, Jagielski,
+NeurIPS 2023. All of it is the harness's own: no office and no server sees a coin or a score.
 """
 
 from __future__ import annotations
@@ -27,11 +34,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.engines import inprocess
 from experiments.errors import UserError
 from experiments.privacy import person_bounds
 from experiments.seeds import Purpose, stream
 from experiments.training.evaluation import Rows, row_losses
 from strategies import Workload
+from strategies.dp_sgd import DpSgd
+from strategies.fedavg import FedAvg
 from strategies.privacy.audit import auc, one_run_ceiling, one_run_lower_bound, right_guesses, true_positive_rate
 
 if TYPE_CHECKING:
@@ -42,15 +52,22 @@ if TYPE_CHECKING:
     from experiments.spec import RunSpec
     from experiments.training.clients import ClientSide
     from partitions import Deal
+    from strategies import Strategy
+
+    Sides = tuple[ServerSide, ClientSide]
 
 STRETCH = 1 / 3  # of every recording
-GUESSED = 1.0  # share of the canaries that a guess is made for
+GUESSED, FEW = 0.25, 100  # a guess for this share of the canaries, and for all where they are few; fixed before any run
 CONFIDENCE = 0.95
 DELTA = 1e-5  # of the bound where nothing is promised
+LEAST_LOSS = 1e-6  # of a row: below, single precision tells no two apart
+ANOTHER = 2**40  # from a run's seed to that of its reference
+LARGEST = 1e6  # what an infinite loss may take from a mean
 CAVEAT = "one run refutes little: a bound below the claim is no evidence for it"
 
 Ints = NDArray[np.int64]
 Models = NDArray[np.float32]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -142,14 +159,14 @@ def windows(recording: Ints, overlap: int, rng: np.random.Generator) -> tuple[In
     return np.sort(np.concatenate(canaries)), np.sort(np.concatenate(beside))
 
 
-def attack(scores: NDArray[np.float64], included: NDArray[np.bool_], delta: float) -> dict[str, Any]:
+def attack(scores: Floats, included: NDArray[np.bool_], delta: float) -> dict[str, Any]:
     """What the scores (m,) of canaries in the order of `Canaries.units` give away of the coins (m,).
 
-    The number of guesses is a fixed share of m, the upper half of the scores guessed in and the lower half out.
+    Half of the guesses say that the highest scores were in, half that the lowest were out.
     `auc` and `tpr_at_1pct` are None where all coins fell alike.
     """
     m = len(scores)
-    guesses = max(1, round(GUESSED * m))
+    guesses = max(min(m, FEW), round(GUESSED * m))
     right = right_guesses(scores, included, guesses)
     groups = (scores[included], scores[~included])
     both = all(map(len, groups))
@@ -167,30 +184,67 @@ def attack(scores: NDArray[np.float64], included: NDArray[np.bool_], delta: floa
     }
 
 
+def log_odds(losses: Floats) -> Floats:
+    """phi = ln(p / (1 - p)) of rows with these cross-entropies; a loss that is not a number is an infinite one."""
+    kept = np.maximum(np.nan_to_num(losses, nan=np.inf), LEAST_LOSS)
+    return np.asarray(-kept - np.log(-np.expm1(-kept)))  # ln p - ln(1 - p)
+
+
 def scores_of(
-    canaries: Canaries, offices: Deal, server: ServerSide, clients: ClientSide, persons: Ints, models: Models
-) -> NDArray[np.float64]:
-    """(m,) how much of each canary was learnt: mean over its rows of first loss - final loss.
+    canaries: Canaries, offices: Deal, clients: ClientSide, persons: Ints, models: Models, reference: Floats
+) -> Floats:
+    """(m,) how much better the final model knows each canary than the reference does, mean over its rows.
 
     Args:
         persons: person of every training row.
         models: (M, d) final models, M = 1 or one an office: then the model of the office that holds the row.
+        reference: log-odds of all training rows under the reference.
     """
     rows = canaries.units if canaries.unit == "window" else np.concatenate(offices.train)
     holder = np.empty(len(persons), np.int64)
     for k, own in enumerate(offices.train):
         holder[own] = k
     named = {"window": np.arange(len(persons)), "person": persons, "client": holder}[canaries.unit][rows]
-    losses = row_losses(clients.spec.model, clients.x.shape[1:], clients.classes)
-    first = server.first if clients.first is None else clients.first()
-    gains = np.zeros(len(rows))
+    known = np.empty(len(rows))
     for number, w in enumerate(models):
         own = np.full(len(rows), True) if len(models) == 1 else holder[rows] == number
-        seen = Rows(clients.x[rows[own]], clients.y[rows[own]], persons[rows[own]])
-        gains[own] = losses(first, seen) - losses(w, seen)
-    gains = np.nan_to_num(gains, nan=-np.inf, neginf=-np.inf, posinf=np.inf)  # a loss beyond all floats: not learnt
+        known[own] = _known(clients, w)[rows[own]]
+    gained = np.maximum(known - reference[rows], -LARGEST)
     at = np.searchsorted(canaries.units, named)
-    return np.asarray(np.bincount(at, gains) / np.bincount(at))
+    return np.asarray(np.bincount(at, gained) / np.bincount(at))
+
+
+def _known(clients: ClientSide, w: Models) -> Floats:
+    """Log-odds of all training rows under a model."""
+    losses = row_losses(clients.spec.model, clients.x.shape[1:], clients.classes)
+    return log_odds(losses(w, Rows(clients.x, clients.y, np.zeros_like(clients.y))))
+
+
+def reference(spec: RunSpec, data: RunData, offices: Deal, canaries: Canaries, first: Models) -> Floats | None:
+    """Log-odds of all training rows under a model that no canary trained; None where all are canaries, or where that
+    training diverges.
+
+    Args:
+        first: first weights of the run, (d,), which nobody has to hide.
+    """
+    if canaries.unit != "window":
+        return None
+    from experiments.run import sides  # which imports this module
+
+    ours = spec.strategy.local_dp
+    plain: Strategy = FedAvg()
+    if ours is not None:
+        plain = DpSgd(inner=plain, noise_multiplier=0.0, clip_norm=ours.clip_norm, delta=ours.delta)
+    spec = dataclasses.replace(spec, strategy=plain, audit=False, dropout=None, seed=spec.seed + ANOTHER)
+    never = np.union1d(canaries.units, canaries.idle)
+    offices = dataclasses.replace(
+        offices,
+        train=tuple(rows[~np.isin(rows, never)] for rows in offices.train),
+        validation=tuple(rows[:0] for rows in offices.validation),
+    )
+    server, clients = sides(spec, dataclasses.replace(data, test=None), offices)
+    outcome = inprocess.run(dataclasses.replace(server, first=first), clients, len(clients.workloads))
+    return None if outcome.diverged or outcome.models is None else _known(clients, outcome.models[0])
 
 
 def check(spec: RunSpec, engine: str) -> None:
@@ -201,19 +255,24 @@ def check(spec: RunSpec, engine: str) -> None:
     """
     if spec.audit and spec.strategy.protected and engine != "inprocess":
         raise UserError(
-            f"--audit looks at the final model, and under protection engine {engine} leaves none: set --engine inprocess"
+            f"--audit looks at the final model, and engine {engine} leaves none under protection: "
+            "set --engine inprocess"
         )
 
 
 def add_audit(
-    record: dict[str, Any], spec: RunSpec, data: RunData, offices: Deal, sides: tuple[ServerSide, ClientSide],
-    outcome: Outcome,
-) -> None:  # fmt: skip
+    record: dict[str, Any], spec: RunSpec, data: RunData, offices: Deal, sides: Sides, outcome: Outcome
+) -> None:
     """Under the record's `privacy`, what an attack on the final model found. A run that did not end has none."""
     if not spec.audit or record["status"] != "ok" or outcome.models is None:
         return
     canaries = plan(spec, data, offices)
-    scores = scores_of(canaries, offices, *sides, data.train.person, outcome.models)
+    server, clients = sides
+    first = server.first if clients.first is None else clients.first()
+    known = reference(spec, data, offices, canaries, first)
+    if known is None:
+        known = _known(clients, first)
+    scores = scores_of(canaries, offices, clients, data.train.person, outcome.models, known)
     claim = record.get("privacy") or {"mechanism": "none", "unit": canaries.unit, "epsilon": None, "delta": DELTA}
     found = {"unit": claim["unit"]} | attack(scores, canaries.included, claim["delta"]) | {"caveat": CAVEAT}
     record["privacy"] = claim | {"audit": found}

@@ -217,12 +217,11 @@ def row_losses(model: Model, shape: tuple[int, ...], classes: int) -> Callable[[
     @torch.no_grad()
     def losses(w: NDArray[np.float32], rows: Rows) -> Floats:
         flat.load(w)
-        parts = [
-            functional.cross_entropy(flat.module(x), y, reduction="none").numpy()
-            for x, y in zip(
-                torch.from_numpy(rows.x).split(CHUNK), torch.from_numpy(rows.y).split(CHUNK), strict=True
-            )
-        ]
-        return np.concatenate(parts).astype(np.float64)
+        x, y = torch.from_numpy(rows.x), torch.from_numpy(rows.y)
+        found = np.empty(len(rows))
+        for start in range(0, len(rows), CHUNK):
+            part = slice(start, start + CHUNK)
+            found[part] = functional.cross_entropy(flat.module(x[part]), y[part], reduction="none").numpy()
+        return found
 
     return losses
