@@ -10,6 +10,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from experiments.data import SOURCES, DataError
 from experiments.errors import UserError
@@ -52,9 +53,11 @@ def parser() -> argparse.ArgumentParser:
     for field in dataclasses.fields(RunSpec):
         if field.name != "data_hash":
             default = field.metadata["default"]
-            run.add_argument(
-                f"--{field.name.replace('_', '-')}", metavar="X", help=f"{field.metadata['help']} (default: {default})"
-            )
+            switch: dict[str, Any] = (
+                {"nargs": "?", "const": "true"} if isinstance(default, bool) else {}
+            )  # alone, it means true
+            help_ = f"{field.metadata['help']} (default: {default})"
+            run.add_argument(f"--{field.name.replace('_', '-')}", metavar="X", help=help_, **switch)
     _places(run)
     _how(run)
     run.add_argument(

@@ -96,6 +96,7 @@ def describe(record: RunRecord) -> str:
     lines += [f"note: {note}" for note in record.data.notes]
     cost = record.cost
     lines += protected_by(record)
+    lines += attacked(record)
     lines.append(f"{cost.wall_s:.1f} s, {cost.bytes_up / 1e6:.1f} MB up, {cost.bytes_down / 1e6:.1f} MB down")
     return "\n".join(lines)
 
@@ -121,6 +122,21 @@ def protected_by(record: RunRecord) -> list[str]:
 
 
 CLIPPED_MUCH = 1e-3
+
+
+def attacked(record: RunRecord) -> list[str]:
+    """What an audit found, beside what is promised; nothing for a run without."""
+    found = (record.privacy or {}).get("audit")
+    if record.privacy is None or found is None:
+        return []
+    promised, auc = record.privacy["epsilon"], found["auc"]
+    claim = "nothing is promised" if promised is None else f"epsilon {promised:.3g} is promised"
+    return [
+        f"audit by {found['unit']}, {claim}: {found['included']} of {found['canaries']} canaries were in; AUC "
+        f"{'-' if auc is None else f'{auc:.3f}'}, true positives at 1 % false {percent(found['tpr_at_1pct'])}",
+        f"{found['right']} of {found['guesses']} guesses right: epsilon is at least {found['lower_bound']:.2f} with "
+        f"{100 * found['confidence']:.0f} % confidence (all right: {found['ceiling']:.2f}); {found['caveat']}",
+    ]
 
 
 def percent(share: float | None) -> str:

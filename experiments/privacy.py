@@ -94,10 +94,9 @@ def _by_person(work: Workload, persons: NDArray[np.int64]) -> Workload:
     return dataclasses.replace(work, rows=work.rows[np.argsort(persons[work.rows], kind="stable")])
 
 
-def _bounds(work: Workload, persons: NDArray[np.int64]) -> NDArray[np.int64]:
+def person_bounds(rows: NDArray[np.int64], persons: NDArray[np.int64]) -> NDArray[np.int64]:
     """Where each person's rows begin, (persons + 1,), of rows in the order of `_by_person`."""
-    held = persons[work.rows]
-    return np.concatenate([[0], np.flatnonzero(np.diff(held)) + 1, [len(held)]]).astype(np.int64)
+    return np.append(0, np.cumsum(np.unique(persons[rows], return_counts=True)[1])).astype(np.int64)
 
 
 def _appearances(workloads: Sequence[Workload], persons: NDArray[np.int64]) -> int:
@@ -110,7 +109,7 @@ def _private(
     spec: RunSpec, ours: DpSgd, work: Workload, persons: NDArray[np.int64], often: int, units: int
 ) -> Workload:
     """A workload with its private steps."""
-    bounds = _bounds(work, persons) if ours.unit == "person" else None
+    bounds = person_bounds(work.rows, persons) if ours.unit == "person" else None
     size = batch_size(spec, len(work.rows))
     rate = size / len(work.rows)
     steps = spec.rounds * work.steps
@@ -207,6 +206,8 @@ def private_means(spec: RunSpec, workloads: Sequence[Workload], x: Floats) -> Fl
         private = work.private
         if private is None or private.means is None:
             return None
+        if not len(work.rows):  # all its persons are left out, by an audit
+            continue
         rows = x[work.rows].reshape(len(work.rows), -1).astype(np.float64)
         if private.persons is not None:
             rows = np.stack([part.mean(0) for part in np.split(rows, private.persons[1:-1])])

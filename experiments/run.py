@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments import provenance
+from experiments import audit, provenance
 from experiments.data.dataset import Dataset, split
 from experiments.engines import engine as engine_of
 from experiments.engines import inprocess
@@ -119,6 +119,7 @@ def run_models(
         RuntimeError: the run failed.
     """
     wall, cpu = perf_counter(), process_time()
+    audit.check(spec, engine)
     offices = deal_rows(spec, data)
     server, clients = sides(spec, data, offices, moved, keys)
     outcome = engine_of(engine)(server, clients, len(clients.workloads))
@@ -126,6 +127,7 @@ def run_models(
     record["cost"] |= outcome.seconds | {"wall_s": perf_counter() - wall, "cpu_s": process_time() - cpu}
     add_protection(record, spec, clients, outcome)
     add_privacy(record, spec, data, (server, clients), outcome)
+    audit.add_audit(record, spec, data, offices, (server, clients), outcome)
     return decode_fields(record), outcome.models
 
 
@@ -150,6 +152,7 @@ def advance(
     record["cost"] |= outcome.seconds
     add_protection(record, spec, clients, outcome)
     add_privacy(record, spec, data, (server, clients), outcome)
+    audit.add_audit(record, spec, data, offices, (server, clients), outcome)
     return decode_fields(record), end
 
 
@@ -188,10 +191,15 @@ def sides(
     spec: RunSpec, data: RunData, offices: Deal, moved: int = 0, keys: Keys | None = None
 ) -> tuple[ServerSide, ClientSide]:
     """What the server and what the clients are given; `moved` and `keys` as in `run_models`."""
-    scale = standardiser(spec, data, offices)
     classes, shape = len(data.about.classes), data.train.x.shape[1:]
-    workloads = spec.strategy.regroup([Workload(rows, steps_a_round(spec, len(rows))) for rows in offices.train])
+    canaries = audit.plan(spec, data, offices) if spec.audit else None
+    planned = map(canaries.planned, offices.train) if canaries else offices.train
+    workloads = spec.strategy.regroup([Workload(rows, steps_a_round(spec, len(rows))) for rows in planned])
     held = tuple(private_workloads(spec, data, workloads))
+    if canaries:
+        held = canaries.drawn(held, data.train.person)
+        offices = dataclasses.replace(offices, train=tuple(work.rows for work in held))
+    scale = standardiser(spec, data, offices)
     means = private_means(spec, held, data.train.x)
     if means is not None:
         scale = partial(np.add, -means)

@@ -30,6 +30,7 @@ class Purpose(IntEnum):
     NOISE = 8
     SAMPLING = 9
     SHARE = 10
+    AUDIT = 11
 
 
 def sequence(seed: int, purpose: Purpose, round_: int = 0, client: int = 0) -> np.random.SeedSequence:

@@ -166,6 +166,7 @@ class RunSpec:
     trainer: str = option(
         "auto", _one_of("auto", "reference"), "local training: auto (compiled where it can be) or reference"
     )
+    audit: bool = option(False, _truth, "leave units out by coins, then guess from the final model which were in")
     seed: int = option(0, _whole(0), "varies partition, validation persons, first weights and order")
     data_hash: str = option("", lambda name, value: str(value), "content of the data (set when it is loaded)")
 

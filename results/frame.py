@@ -207,10 +207,11 @@ def _exploded(runs: pa.Table, *path: str) -> pd.DataFrame:
 
 
 def _cells(spec: pd.DataFrame, data_hash: pd.Series[str]) -> pd.Series[int]:
-    """Cell numbers. An option that is null is the same as one that an older record does not know."""
+    """Cell numbers. An option that is null or false is the same as one that an older record does not know."""
     asked = spec.drop(columns=[name for name in NOT_IN_CELL if name in spec]).astype(object)
     rows = asked.where(asked.notna(), None).to_dict("records")
-    texts = [msgspec.json.encode({k: v for k, v in row.items() if v is not None}, order="sorted") for row in rows]
+    said = [{k: v for k, v in row.items() if v is not None and v is not False} for row in rows]
+    texts = [msgspec.json.encode(row, order="sorted") for row in said]
     names = pd.Series([text.decode() for text in texts], index=spec.index) + data_hash.astype(str)
     return pd.Series(pd.factorize(names, sort=True)[0], index=spec.index)
 

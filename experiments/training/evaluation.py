@@ -203,3 +203,25 @@ def by_module(model: Model, shape: tuple[int, ...], classes: int) -> Predict:
         return logits.argmax(1).numpy(), float(functional.cross_entropy(logits, torch.from_numpy(rows.y)))
 
     return predict
+
+
+def row_losses(model: Model, shape: tuple[int, ...], classes: int) -> Callable[[NDArray[np.float32], Rows], Floats]:
+    """The cross-entropy of each row (n,) under a flat model, by PyTorch; for what needs no speed."""
+    import torch
+    from torch.nn import functional
+
+    from experiments.training.flat import Flat
+
+    flat = Flat(model.module(shape, classes))
+
+    @torch.no_grad()
+    def losses(w: NDArray[np.float32], rows: Rows) -> Floats:
+        flat.load(w)
+        x, y = torch.from_numpy(rows.x), torch.from_numpy(rows.y)
+        found = np.empty(len(rows))
+        for start in range(0, len(rows), CHUNK):
+            part = slice(start, start + CHUNK)
+            found[part] = functional.cross_entropy(flat.module(x[part]), y[part], reduction="none").numpy()
+        return found
+
+    return losses

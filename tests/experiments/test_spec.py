@@ -36,6 +36,7 @@ DEFAULTS = {
     "dropout": None,
     "reject_nonfinite": True,
     "trainer": "auto",
+    "audit": False,
     "seed": 0,
     "data_hash": "",
 }
