@@ -129,7 +129,7 @@ def _summary(runs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     groups = runs.groupby(by, observed=True, sort=True)
     measured = runs[runs["measured"]].groupby(by, observed=True)["measured_rounds"].median()
     found = pd.DataFrame({"runs_measured": groups["measured"].sum(), "runs": groups.size()})
-    found["rounds_measured"], found["rounds"] = measured.reindex(found.index).fillna(0), groups["all_rounds"].median()
+    found["rounds_measured"], found["all_rounds"] = measured.reindex(found.index).fillna(0), groups["all_rounds"].median()
     medians = groups[[*_COSTS, "update_s", *_NAIVE, "plain_train_s", "round_over_plain", *_BYTES]].median()
     worst = groups[["clipped_share", "error", "error_bound"]].max()
     found = pd.concat([found, medians, worst, groups[["bits", "rounding", "assumption"]].first()], axis=1)
@@ -152,7 +152,7 @@ def _shown(found: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
     mark = {True: " (!)", False: ""}
     columns = {
         "Runs measured": _of(found["runs_measured"], found["runs"]),
-        "Rounds measured": _of(found["rounds_measured"], found["rounds"]),
+        "Rounds measured": _of(found["rounds_measured"], found["all_rounds"]),
         "Encrypt [s]": text.numbers(found["encrypt_s"], 3),
         "Add [s]": text.numbers(found["add_s"], 3),
         "Decrypt [s]": text.numbers(found["decrypt_s"], 3),
