@@ -222,9 +222,9 @@ def _caption(study: Study, runs: pd.DataFrame, found: pd.DataFrame, stale: int) 
         "The official scaling of UCI HAR used all rows: that is outside epsilon." * bool(scaled),
         f"By RDP: the same by Renyi orders {'; '.join(sorted(runs['orders'].dropna().unique()))}."
         * bool(runs["orders"].notna().any()),
-        "Steps: of the office with most. Worst-class F1: of each run the lowest of a class, final model. To noise-free: "
-        "paired by seed to the same training without noise and clipping; least detectable: what so many pairs find at "
-        "5 % with 80 % power.",
+        "Steps: of the office with most. Worst-class F1: of each run the lowest of a class, final model.",
+        "To noise-free: paired by seed to the same training without noise and clipping; least detectable: "
+        "what so many pairs find at 5 % with 80 % power.",
         "Audit: a membership attack on random canaries, mean over runs; one run refutes little, and no bound is above "
         "its ceiling, which all guesses right would give." * ("audit_auc" in found),
         captions.SCORE,
@@ -237,7 +237,9 @@ def offices_table(study: Study, stale: int = 0) -> Table | None:
     """Epsilon by office: its units, sampling, steps, noise; None where no office made a promise of its own."""
     runs = private(study)
     kept = runs[[*study.row, "seed", "run", "unit", "label", "x", "clipped", "simulated_units", "offices"]]
-    rows = kept[kept["offices"].map(lambda held: isinstance(held, list) and len(held) > 0)].explode("offices")
+    rows = kept[kept["offices"].map(lambda held: isinstance(held, list) and len(held) > 0).astype(bool)].explode(
+        "offices"
+    )
     if rows.empty:
         return None
     rows = rows.reset_index(drop=True)
@@ -346,15 +348,20 @@ def needed_table(study: Study, stale: int = 0) -> Table | None:
         return None
     by = ["partition", "label"]
     columns = {"partition": "Partition", "label": "Training"}
-    shown = found[by].astype(str).rename(columns=columns).assign(
-        **{
-            "Epsilon": epsilons(found["epsilon"]),
-            "Score without noise [%]": text.numbers(100 * found["free"]),
-            "Fewest persons": text.numbers(found["persons"], 0) + found["real"].map({True: " (real)", False: ""}),
-            "Score there [%]": text.numbers(100 * found["score"]),
-            "Persons within 2 points": found["within_2"].map(persons_words),
-            "Persons within 1 point": found["within_1"].map(persons_words),
-        }
+    shown = (
+        found[by]
+        .astype(str)
+        .rename(columns=columns)
+        .assign(
+            **{
+                "Epsilon": epsilons(found["epsilon"]),
+                "Score without noise [%]": text.numbers(100 * found["free"]),
+                "Fewest persons": text.numbers(found["persons"], 0) + found["real"].map({True: " (real)", False: ""}),
+                "Score there [%]": text.numbers(100 * found["score"]),
+                "Persons within 2 points": found["within_2"].map(persons_words),
+                "Persons within 1 point": found["within_1"].map(persons_words),
+            }
+        )
     )
     raw = found.drop(columns=["free", "score", "offices"]).astype({"partition": str})
     raw = raw.assign(free_percent=100 * found["free"], score_percent=100 * found["score"])

@@ -26,7 +26,12 @@ from results.style import DOUBLE, SINGLE, Look, looks, wrapped
 AUDIT = "audit"  # the option: audited runs stand in the same figure as those that are not
 ACROSS = 3  # panels side by side
 USUAL = (0.5, 16.0)  # what the axis of epsilon shows at least
-_ROWS = {"score": "Score [%]", "worst_f1": "Worst-class F1 [%]", "audit_auc": "Audit:\nAUC", "audit_lower_bound": "Audit:\nbound"}
+_ROWS = {
+    "score": "Score [%]",
+    "worst_f1": "Worst-class F1 [%]",
+    "audit_auc": "Audit:\nAUC",
+    "audit_lower_bound": "Audit:\nbound",
+}
 _HEIGHTS = {"score": 1.75, "worst_f1": 1.75, "audit_auc": 0.65, "audit_lower_bound": 0.75}  # inches
 _DASHES: dict[str, Any] = {"own": "-", "shared": (0, (4, 1.5)), "server": (0, (1, 1))}
 _INK = "#555555"
@@ -76,7 +81,7 @@ def privacy(study: Study, look: dict[str, Look], label: str = "") -> list[Figure
                     _scores(panel, _unaudited(part[part["partition"] == partition]), name, lines, axis)
         for panel, partition in zip(panels[0], partitions, strict=True):
             panel.set_title(wrapped(str(partition), 40))
-        figure.supxlabel(f"Epsilon of one {unit} ({_claims(of_unit)})")
+        figure.supxlabel(wrapped(f"Epsilon of one {unit} ({_claims(of_unit)})", _width(figure)))
         what = f"privacy and utility, unit {unit}" + (f", continued ({place + 1})" if place else "")
         over = f"Mean over {_seeds(of_unit)}, bar: its 95 % t interval; epsilon of each run alone"
         if "audit_lower_bound" in rows:
@@ -146,7 +151,7 @@ class _Epsilons:
         """Scale, ticks and the gap."""
         stride = int(np.ceil(self.octaves / 6))
         ticks = [self.low * 2.0**power for power in range(0, round(self.octaves) + 1, stride)]
-        names = {tick: f"{tick:g}" for tick in ticks}
+        names = {tick: f"{tick:.2g}" if tick < 1 else f"{tick:g}" for tick in ticks}
         names |= {self.beyond(True): "∞\nclipped", self.beyond(False): "∞"}
         panel.set_xscale("log", base=2)
         panel.set_xlim(self.low / 2**0.5, self.beyond(False) * 2**0.9)
@@ -191,15 +196,16 @@ def _audit(panel: Axes, runs: pd.DataFrame, name: str, lines: Sequence[_Line], a
     panel.yaxis.set_major_locator(MaxNLocator(3))
 
 
-def _means(
-    runs: pd.DataFrame, lines: Sequence[_Line], names: tuple[str, ...]
-) -> Iterator[tuple[_Line, pd.DataFrame]]:
+def _means(runs: pd.DataFrame, lines: Sequence[_Line], names: tuple[str, ...]) -> Iterator[tuple[_Line, pd.DataFrame]]:
     """The means of every line that has some, by epsilon."""
     for line in lines:
         part = runs[(runs["label"] == line.label) & runs[names[0]].notna()]
         if not part.empty:
-            yield line, summary(part, ["x", "clipped"], names).reset_index().sort_values(
-                ["x", "clipped"], ascending=[True, False], ignore_index=True
+            yield (
+                line,
+                summary(part, ["x", "clipped"], names)
+                .reset_index()
+                .sort_values(["x", "clipped"], ascending=[True, False], ignore_index=True),
             )
 
 
@@ -315,7 +321,9 @@ def needed_words(study: Study) -> Iterator[str]:
 
 def _needed(value: float, offices: float) -> str:
     """`212 (53 an office)`, or in words."""
-    return persons_words(value) + (f" ({np.ceil(value / offices):.0f} an office)" if np.isfinite(value / offices) else "")
+    return persons_words(value) + (
+        f" ({np.ceil(value / offices):.0f} an office)" if np.isfinite(value / offices) else ""
+    )
 
 
 def _figure(across: int, heights: Sequence[float]) -> tuple[Figure, list[list[Axes]]]:
@@ -328,9 +336,13 @@ def _figure(across: int, heights: Sequence[float]) -> tuple[Figure, list[list[Ax
 
 
 def _above(figure: Figure, lines: Sequence[_Line], heading: str) -> None:
-    wide = 62 if figure.get_figwidth() == SINGLE else 130
-    title = "\n".join(wrapped(part, wide) for part in heading.split("\n"))
+    title = "\n".join(wrapped(part, _width(figure)) for part in heading.split("\n"))
     layout.above(figure, [line.handle() for line in lines], [line.label for line in lines], title)
+
+
+def _width(figure: Figure) -> int:
+    """Characters across a figure."""
+    return 60 if figure.get_figwidth() == SINGLE else 125
 
 
 def standing(study: Study) -> str:
@@ -344,4 +356,3 @@ def standing_of_persons(study: Study) -> str:
     """What stands beside the figure of persons: how many it would take."""
     said = " ".join(needed_words(study)).removesuffix(".")
     return f"Simulated: noise as small as so many persons would make it, and no promise to anybody. {said}"
-

@@ -137,7 +137,12 @@ def report(
         parts += [f"## {study.title}", to_markdown(table, "###").rstrip()]
         tables_ = [table, *(one(study, stale) for one in TABLES), gains_table(study, pairs, stale)]
         parts += ["### Tables", "\n".join(_written(folder, [*tables_, tables.problems_table(study)]))]
-        parts += ["### Figures", *_figures(folder, study, look), *_costs(folder, study, look), *_private(folder, study, look)]
+        parts += [
+            "### Figures",
+            *_figures(folder, study, look),
+            *_costs(folder, study, look),
+            *_private(folder, study, look),
+        ]
     if tuned is not None and (winners := _winners(found, tuned)):
         parts += ["## Tuning", *_tuning(folder, winners, tuned, found, look)]
     index = folder.text("index.md", "\n\n".join(parts) + "\n")
