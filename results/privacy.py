@@ -191,7 +191,7 @@ def _raw(found: pd.DataFrame) -> pd.DataFrame:
     columns: dict[str, pd.Series[Any]] = {}
     plain = ["mechanism", *_SAYS, "target_epsilon", "epsilon", "epsilon_rdp", "delta", "clip_norm", "simulated_units"]
     plain += ["person_windows", "person_epsilon", "signal_windows", "signal_epsilon", "rounds_made", "steps"]
-    plain += [name for name in found if str(name).startswith("audit_")]
+    plain += [str(name) for name in found if str(name).startswith("audit_")]
     for name in plain:
         numeric = pd.api.types.is_numeric_dtype(found[name])
         columns[name] = text.significant(found[name], 6, "") if numeric else found[name]

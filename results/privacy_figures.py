@@ -83,7 +83,7 @@ def privacy(study: Study, look: dict[str, Look], label: str = "") -> list[Figure
             panel.set_title(wrapped(str(partition), 40))
         figure.supxlabel(wrapped(f"Epsilon of one {unit} ({_claims(of_unit)})", _width(figure)))
         what = f"privacy and utility, unit {unit}" + (f", continued ({place + 1})" if place else "")
-        over = f"Mean over {_seeds(of_unit)}, bar: its 95 % t interval; epsilon of each run alone"
+        over = f"{_seeds(of_unit)}; epsilon of each run alone"
         if "audit_lower_bound" in rows:
             over += "\nAudit: lower bound on epsilon, – its ceiling, dashed: the claim"
         heading = layout.heading(study, what, label, over, least(study, unit))
@@ -140,12 +140,13 @@ class _Epsilons:
 
     def beyond(self, clipped: bool) -> float:
         """Where runs without noise stand."""
-        return self.high * 2.0 ** ((0.32 if clipped else 0.6) * max(self.octaves, 5.0))
+        return float(self.high * 2.0 ** ((0.32 if clipped else 0.6) * max(self.octaves, 5.0)))
 
     def at(self, x: pd.Series[float], clipped: pd.Series[bool], shift: float) -> pd.Series[float]:
         """Positions on the axis."""
         infinite = clipped.map({True: self.beyond(True), False: self.beyond(False)})
-        return x.where(np.isfinite(x), infinite) * 2.0**shift
+        found: pd.Series[float] = x.where(np.isfinite(x), infinite) * 2.0**shift
+        return found
 
     def draw(self, panel: Axes) -> None:
         """Scale, ticks and the gap."""
@@ -167,14 +168,27 @@ def _scores(panel: Axes, runs: pd.DataFrame, name: str, lines: Sequence[_Line], 
     for line, means in _means(runs, lines, (name,)):
         where = axis.at(means["x"], means["clipped"], line.shift)
         mean, half = 100 * means[name], 100 * means[f"{name}_half"]
-        mark = {"color": line.look.colour, "marker": line.look.marker}
-        bars = None if half.isna().all() else half.fillna(0.0)
-        panel.errorbar(where, mean, yerr=bars, linestyle="", elinewidth=0.8, capsize=1.5, **mark)
+        _marks(panel, where, mean, half, line.look, line.look.colour)
         finite = np.isfinite(means["x"])
         panel.plot(where[finite], mean[finite], color=line.look.colour, linestyle=line.dashes)
         last = where[finite].index[-1:]
         rest = [*last, *where.index[~finite]]
         panel.plot(where[rest], mean[rest], color=line.look.colour, linestyle=(0, (1, 2)), linewidth=0.7)
+
+
+def _marks(panel: Axes, where: Any, mean: pd.Series[float], half: pd.Series[float], look: Look, fill: str) -> None:
+    """Means with their intervals, where there is more than one seed."""
+    panel.errorbar(
+        where,
+        mean,
+        yerr=None if half.isna().all() else half.fillna(0.0),
+        color=look.colour,
+        marker=look.marker,
+        markerfacecolor=fill,
+        linestyle="",
+        elinewidth=0.8,
+        capsize=1.5,
+    )
 
 
 def _audit(panel: Axes, runs: pd.DataFrame, name: str, lines: Sequence[_Line], axis: _Epsilons) -> None:
@@ -225,8 +239,14 @@ def _claims(runs: pd.DataFrame) -> str:
 
 
 def _seeds(runs: pd.DataFrame) -> str:
-    counts = runs.groupby(["partition", "label", "x", "clipped"], observed=True)["seed"].nunique()
-    return captions.span(int(counts.min()), int(counts.max()), "seed")
+    """What a mark and its bar are."""
+    counts = runs.groupby(["partition", "label", "x", "clipped", "simulated_units"], observed=True, dropna=False)
+    low, high = (int(how) for how in counts["seed"].nunique().agg(["min", "max"]))
+    return (
+        "One seed: no interval"
+        if high == 1
+        else f"Mean over {captions.span(low, high, 'seed')}, bar: its 95 % t interval"
+    )
 
 
 def least(study: Study, unit: str | None = None) -> str:
@@ -263,7 +283,7 @@ def privacy_persons(study: Study, look: dict[str, Look], label: str = "") -> lis
             _ticks(panel, by_persons(part).index.to_list())
         panels[0][0].set_ylabel("Score [%]")
         figure.supxlabel("Persons whose noise is that of the epsilon (simulated)")
-        told = f"Mean over {_seeds(runs)}, bar: its 95 % t interval; open: simulated; dashed: without noise"
+        told = f"{_seeds(runs)}; open: simulated; dashed: without noise"
         words = "\n".join(needed_words(study))
         _above(figure, lines, layout.heading(study, "score by number of persons, simulated", label, told, words))
         figures.append(figure)
@@ -280,18 +300,7 @@ def _persons(panel: Axes, runs: pd.DataFrame, free: float, line: _Line) -> None:
     panel.plot(where, mean, color=colour, linestyle=line.dashes)
     for chosen, fill in ((real, colour), (~real, "white")):
         if chosen.any():
-            bars = None if half[chosen].isna().all() else half[chosen].fillna(0.0)
-            panel.errorbar(
-                where[chosen],
-                mean[chosen],
-                yerr=bars,
-                color=colour,
-                marker=line.look.marker,
-                markerfacecolor=fill,
-                linestyle="",
-                elinewidth=0.8,
-                capsize=1.5,
-            )
+            _marks(panel, where[chosen], mean[chosen], half[chosen], line.look, fill)
     if free == free:
         panel.axhline(100 * free, color=colour, linewidth=0.7, linestyle=(0, (3, 2)))
 
