@@ -273,6 +273,7 @@ def _central(spec: RunSpec, ours: DpFedAvg, server: ServerSide, rounds: int) -> 
     return _claim(ours, spent) | {
         "mechanism": "dp_fedavg",
         "unit": _client(spec, server.clients),
+        "units": server.clients,
         "observer": "server, other offices, reader of the model" + _pooled(ours.curious)
         if spec.strategy.protected
         else "other offices, reader of the model; the server sees clipped updates without noise",
@@ -300,6 +301,7 @@ def _pooled(curious: int) -> str:
 def _claim(ours: DpSgd | DpFedAvg, spent: _Spent) -> dict[str, Any]:
     """What every claim has to name."""
     return {
+        "inner": canonical((ours.inner.local_dp or ours).inner),
         "target_epsilon": ours.epsilon,
         "epsilon": spent.epsilon,
         "epsilon_rdp": spent.rdp,
@@ -338,6 +340,7 @@ def _local(ours: DpSgd, data: RunData, clients: ClientSide, outcome: Outcome) ->
         | {
             "mechanism": "dp_sgd",
             "unit": ours.unit,
+            "units": len(by_person) if ours.unit == "person" else len(data.train.person),
             "simulated_units": ours.simulate,
             "observer": "server, other offices, reader of the model" + _pooled(ours.curious) * (ours.noise == "shared"),
             "noise": ours.noise,

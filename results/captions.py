@@ -104,6 +104,15 @@ def twins(study: Study) -> str:
     )
 
 
+def simulated(study: Study) -> str:
+    """Runs whose noise is that of more units than there are; empty where there are none."""
+    found = study.frames.privacy
+    runs = found.loc[found["run"].isin(study.primary.index) & found["simulated_units"].notna(), "run"].nunique()
+    if not runs:
+        return ""
+    return f"{plural(runs, 'run').capitalize()} with simulate=n: the noise of n units on fewer, a promise to nobody."
+
+
 def machines(runs: pd.DataFrame) -> str:
     """What runs were made on."""
     pairs = set(zip(runs["machine"], runs["cpu_path"], strict=True))

@@ -1,4 +1,4 @@
-"""Records as tidy data frames: a row a run, a round, an office, a class, a test person, a protected run.
+"""Records as tidy data frames: a row a run, a round, an office, a class, a test person, a protected or private run.
 
 A *cell* is all that is asked of a run but its seed: runs of one cell are repetitions, and every mean and interval is
 over a cell. The trainer (whose kernels agree to 1e-5) and the engine (whose bits agree) are not part of it. Where a
@@ -51,6 +51,18 @@ _PROTECTION = {
     "naive_decrypt_s": float,
     "naive_sample": float,
 }
+# Of a record's `privacy`; what is nested there has a prefix here (person_, signal_, audit_).
+_PRIVACY = {
+    **dict.fromkeys(("mechanism", "unit", "inner", "noise", "noise_source", "observer", "relation"), str),
+    **dict.fromkeys(("accountant", "orders", "sampling"), str),
+    **dict.fromkeys(("target_epsilon", "epsilon", "epsilon_rdp", "delta", "clip_norm", "units"), float),
+    **dict.fromkeys(("simulated_units", "noise_multiplier", "sampling_rate", "steps"), float),
+    **dict.fromkeys(("person_windows", "person_epsilon", "signal_windows", "signal_epsilon"), float),
+    **dict.fromkeys(("audit_canaries", "audit_guesses", "audit_right", "audit_auc", "audit_tpr_at_1pct"), float),
+    **dict.fromkeys(("audit_lower_bound", "audit_ceiling", "audit_confidence", "audit_delta"), float),
+    "public": object,
+    "offices": object,
+}
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,9 @@ class Frames:
             its `total` rows.
         protection: one row a protected run, with `run` and the keys of the record's `protection`; its `rounds` are
             `all_rounds` here, `sees` is a dict.
+        privacy: one row a private run, with `run` and the keys of the record's `privacy`: an infinite epsilon is inf,
+            `clip_norm` nan where nothing was clipped, `steps` the most of any office, `public` and `offices` are
+            lists. A promise within a promise (windows within offices) has a further row, in which `nested` is true.
         options: names of the spec's options, in their order; with origins, `ORIGIN` is the last.
     """
 
@@ -76,16 +91,17 @@ class Frames:
     classes: pd.DataFrame
     persons: pd.DataFrame
     protection: pd.DataFrame
+    privacy: pd.DataFrame
     options: tuple[str, ...]
 
     def of(self, chosen: pd.Series[bool] | NDArray[np.bool_]) -> Frames:
         """The frames of some runs; `run` goes on pointing at the index of `runs`."""
         runs = self.runs[chosen]
-        rounds, offices, classes, persons, protection = (
+        rounds, offices, classes, persons, protection, privacy = (
             part[part["run"].isin(runs.index)]
-            for part in (self.rounds, self.offices, self.classes, self.persons, self.protection)
+            for part in (self.rounds, self.offices, self.classes, self.persons, self.protection, self.privacy)
         )
-        return Frames(runs, rounds, offices, classes, persons, protection, self.options)
+        return Frames(runs, rounds, offices, classes, persons, protection, privacy, self.options)
 
 
 def frames(records: Iterable[RunRecord] | pa.Table, origins: Mapping[str, str] | None = None) -> Frames:
@@ -113,7 +129,8 @@ def frames(records: Iterable[RunRecord] | pa.Table, origins: Mapping[str, str] |
     classes = _exploded(runs, "final", "test_f1_per_class").rename(columns={"value": "f1", "place": "class_"})
     offices = _exploded(runs, "offices").rename(columns={"place": "office"})
     rounds, persons, protection = _exploded(runs, "rounds"), _persons(runs), _protection(runs["protection"])
-    return Frames(wide, rounds, offices, classes, persons, protection, tuple(spec.columns))
+    privacy = _privacy(runs["privacy"])
+    return Frames(wide, rounds, offices, classes, persons, protection, privacy, tuple(spec.columns))
 
 
 def _by_origin(runs: pa.Table, origins: Mapping[str, str]) -> tuple[pa.Table, list[str]]:
@@ -152,6 +169,33 @@ def _protection(column: pa.ChunkedArray) -> pd.DataFrame:
     ]
     columns = {"run": "int64"} | {name: "str" if kind is str else kind for name, kind in _PROTECTION.items()}
     return pd.DataFrame(rows, columns=list(columns), dtype=object).astype(columns)
+
+
+def _privacy(column: pa.ChunkedArray) -> pd.DataFrame:
+    """One row a promise of a private run; a key that its record does not know is missing."""
+    decoder = msgspec.json.Decoder(dict[str, Any])
+    rows = [
+        {"run": run, "nested": nested, **_promise(promise)}
+        for run, text in enumerate(column.to_pylist())
+        if text is not None
+        for found in [decoder.decode(text)]
+        for nested, promise in ((False, found), (True, found.get("local")))
+        if promise
+    ]
+    kinds = {name: "str" if kind is str else kind for name, kind in _PRIVACY.items()}
+    columns = {"run": "int64", "nested": "bool"} | kinds
+    return pd.DataFrame(rows, columns=list(columns), dtype=object).astype(columns)
+
+
+def _promise(found: dict[str, Any]) -> dict[str, Any]:
+    """One promise, flat. Null is how JSON writes an infinite epsilon."""
+    flat = {"steps": max((office["steps"] for office in found.get("offices") or ()), default=None)} | found
+    for kind in ("person", "signal"):
+        flat |= {f"{kind}_{name}": value for name, value in (found.get(f"group_{kind}") or {}).items()}
+    for name in ("epsilon", "epsilon_rdp", "person_epsilon", "signal_epsilon"):
+        if name in flat and flat[name] is None:
+            flat[name] = np.inf
+    return flat | {f"audit_{name}": value for name, value in (found.get("audit") or {}).items()}
 
 
 def _spec(column: pa.ChunkedArray) -> pd.DataFrame:

@@ -24,6 +24,9 @@ TITLES = {
     "costs": "costs of a run",
     "protection": "cost of protection, a round",
     "learns": "who learns what",
+    "privacy": "differential privacy, what it promises and what it cost",
+    "epsilon-by-office": "epsilon by office",
+    "persons-needed": "persons that one epsilon would take, simulated",
     "unfinished": "runs that did not finish",
 }
 CAPITAL = {"run_id": "Run", **{name: name.capitalize() for name in ("partition", "strategy", "engine", "trainer")}}
@@ -58,5 +61,5 @@ def pivot(found: pd.DataFrame, rows: list[str], values: str) -> pd.DataFrame:
 
 def ending(study: Study, stale: int) -> tuple[str, ...]:
     """What every caption of result tables ends with."""
-    marks = " ".join(filter(None, (captions.unfinished(study), captions.twins(study))))
+    marks = " ".join(filter(None, (captions.unfinished(study), captions.twins(study), captions.simulated(study))))
     return (marks, captions.settings(study), captions.data_notes(study), captions.provenance(study, stale))

@@ -25,6 +25,8 @@ from results.comparisons import best_table, differences_table, ranks_table
 from results.frame import Frames, frames
 from results.pairs import detectable
 from results.persons import FOLDED, folded, persons, persons_table
+from results.privacy import needed_table, offices_table, privacy_table
+from results.privacy_figures import AUDIT, privacy, privacy_persons, standing, standing_of_persons
 from results.protection import learns_table, protection, protection_table
 from results.render import Table, to_csv, to_latex, to_markdown, to_text
 from results.sensitivity import RATE, sensitivity, sensitivity_table, swept
@@ -49,6 +51,9 @@ TABLES: tuple[Callable[[Study, int], Table | None], ...] = (
     tables.costs_table,
     protection_table,
     learns_table,
+    privacy_table,
+    offices_table,
+    needed_table,
 )
 FIGURES: dict[str, tuple[str, Draw]] = {
     "counts": ("training rows by office and class", lambda study, look, label: figures.class_counts(study, label)),
@@ -59,6 +64,8 @@ FIGURES: dict[str, tuple[str, Draw]] = {
 SWEPT: dict[str, tuple[str, Draw]] = {"sensitivity": ("score by learning rate", sensitivity)}
 FOLDS: dict[str, tuple[str, Draw]] = {"persons": ("accuracy by person", persons)}
 PROTECTED: dict[str, tuple[str, Draw]] = {"protection": ("cost of protection", protection)}
+PRIVATE: dict[str, tuple[str, Draw]] = {"privacy": ("privacy and utility", privacy)}
+PERSONS: dict[str, tuple[str, Draw]] = {"privacy-persons": ("score by number of persons, simulated", privacy_persons)}
 MEASURED = "Measured: seconds differ by machine and by day"
 
 
@@ -130,7 +137,12 @@ def report(
         parts += [f"## {study.title}", to_markdown(table, "###").rstrip()]
         tables_ = [table, *(one(study, stale) for one in TABLES), gains_table(study, pairs, stale)]
         parts += ["### Tables", "\n".join(_written(folder, [*tables_, tables.problems_table(study)]))]
-        parts += ["### Figures", *_figures(folder, study, look), *_costs(folder, study, look)]
+        parts += [
+            "### Figures",
+            *_figures(folder, study, look),
+            *_costs(folder, study, look),
+            *_private(folder, study, look),
+        ]
     if tuned is not None and (winners := _winners(found, tuned)):
         parts += ["## Tuning", *_tuning(folder, winners, tuned, found, look)]
     index = folder.text("index.md", "\n\n".join(parts) + "\n")
@@ -176,6 +188,15 @@ def _costs(folder: _Folder, study: Study, look: dict[str, Look]) -> Iterator[str
     with style():
         for label, part in study.split()[:PARTS]:
             yield from _drawn(folder, part, PROTECTED, look, label, MEASURED)
+
+
+def _private(folder: _Folder, study: Study, look: dict[str, Look]) -> Iterator[str]:
+    """Draw what privacy costs, in every part of a study that has private runs."""
+    with style():
+        for label, part in study.split(keep=(AUDIT,))[:PARTS]:
+            if not part.frames.privacy.empty:
+                yield from _drawn(folder, part, PRIVATE, look, label, standing(part))
+                yield from _drawn(folder, part, PERSONS, look, label, standing_of_persons(part))
 
 
 def _drawn(

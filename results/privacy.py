@@ -1,0 +1,377 @@
+"""What a promise of differential privacy is, and what it cost: tables of private runs.
+
+An epsilon says nothing without its unit, neighbouring relation, delta, accountant and observer, so every row names
+them. At window level it protects *one row*: windows overlap by half, so that neighbours share half their samples, and
+what it comes to for a person (all of a person's windows) and for any stretch of signal stands beside it.
+
+A *line* is what a run's strategy is less its budget: the same training at several epsilons and without noise. The cost
+of privacy is the score less that of the same line, seed and rows without noise and clipping.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from results import captions, pieces, text
+from results.render import Table
+from results.statistics import half_width, least_detectable
+from results.study import Study, cells, summary
+
+MEASURES = ("score", "worst_f1")
+LOST = (2.0, 1.0)  # points below the score without noise, which a simulated federation is to come within
+NOT_REACHED = "not reached"
+INFINITE = "infinite"
+_BUDGET = re.compile(r"\b(epsilon|noise_multiplier|simulate)=[^,()]+(, )?|\bclip_norm='?none'?(, )?")
+_CLIP = re.compile(r"\bclip_norm=[^,()]+(, )?")
+_SAYS = ["inner", "noise", "noise_source", "accountant", "relation", "sampling", "observer"]
+
+
+def private(study: Study) -> pd.DataFrame:
+    """A row a promise of a private run, with what the run scored.
+
+    Returns:
+        columns of `frames.privacy`; `row` of the study, seed, partition_hash; finished; score and worst_f1 (of each
+        run the lowest F1 of a class of the final model), in [0, 1], nan where it did not finish; rounds_made; line (the
+        strategy less its budget) and label (its name in a legend); x (epsilon as asked for, as spent where none was,
+        inf without noise); clipped.
+    """
+    runs = study.primary
+    kept = runs[[*study.row, "seed", "partition_hash", "notation", "score"]].assign(
+        finished=(runs["status"] == "ok") & runs["score"].notna(),
+        worst_f1=study.frames.classes.groupby("run")["f1"].min(),
+        rounds_made=study.frames.rounds.groupby("run").size(),
+    )
+    found = study.frames.privacy.merge(kept, left_on="run", right_index=True)
+    found[[*MEASURES]] = found[[*MEASURES]].where(found["finished"])
+    found["x"] = found["target_epsilon"].where(np.isfinite(found["epsilon"]), np.inf).fillna(found["epsilon"])
+    found["clipped"] = found["clip_norm"].notna()
+    found["line"] = _lines(found, study)
+    found["label"] = _labels(found)
+    order = [*study.row, "seed", "run", "nested"]
+    return found.sort_values(order, kind="stable").reset_index(drop=True)
+
+
+def _lines(found: pd.DataFrame, study: Study) -> pd.Series[str]:
+    """The strategy less its budget. A clip belongs to the budget, unless several were tried for one epsilon."""
+    strict = found["notation"].map(lambda name: _less(_BUDGET, name))
+    loose = strict.map(lambda name: _less(_CLIP, name))
+    place = [found[name] for name in ("partition", *study.panels, "unit", "x", "clipped", "simulated_units")]
+    several = found["notation"].groupby([*place, loose], observed=True, dropna=False).nunique().max()
+    return strict if several > 1 else loose
+
+
+def _less(what: re.Pattern[str], notation: str) -> str:
+    """A strategy's text without some options."""
+    return what.sub("", notation).replace(", )", ")").replace("()", "")
+
+
+def _labels(found: pd.DataFrame) -> pd.Series[str]:
+    """`fedprox(mu=0.1), own noise`, and what else two lines of that name differ in."""
+    short = found["inner"].fillna(found["line"]).map(name_of_inner) + ", " + found["noise"].fillna("own") + " noise"
+    parts = found["line"].map(lambda line: set(re.findall(r"\w+=[\w.]+", line)))
+    shared = {name: set.intersection(*group) for name, group in parts.groupby([found["unit"], short])}
+    names = [
+        ", ".join([label, *sorted(part - shared[unit, label])])
+        for unit, label, part in zip(found["unit"], short, parts, strict=True)
+    ]
+    return pd.Series(names, index=found.index, dtype=str)
+
+
+def name_of_inner(inner: str) -> str:
+    """An inner strategy's name without its weighting, which shared noise prescribes."""
+    return _less(re.compile(r"\bweighting=\w+(, )?"), inner)
+
+
+def costs(study: Study, found: pd.DataFrame) -> pd.DataFrame:
+    """Differences in score to the same line without noise and clipping, paired by seed and rows, a row a cell.
+
+    Args:
+        found: of `private`.
+
+    Returns:
+        columns `row` of the study; cost (mean, points), cost_half (of its t interval), cost_equal, least (what so many
+        pairs can detect; nan where there is no spread to tell it by). No row for what has no pair.
+    """
+    pair = ["partition", *study.panels, "unit", "line", "seed", "partition_hash"]
+    own = found[~found["nested"] & found["finished"]]
+    base = own[np.isinf(own["x"]) & ~own["clipped"] & own["simulated_units"].isna()]
+    base = base.drop_duplicates(pair)[[*pair, "run", "score"]]
+    joined = own.merge(base, on=pair, suffixes=("", "_base")).query("run != run_base")
+    joined = joined.assign(difference=100 * (joined["score"] - joined["score_base"]))
+    groups = joined.groupby(study.row, observed=True, sort=True)["difference"]
+    known = groups.agg(["mean", "std", "count", "min", "max"]).reset_index()
+    equal = (known["count"] > 1) & (known["max"] - known["min"] <= 1e-10)
+    half = pd.Series(half_width(known["std"], known["count"]), index=known.index).mask(equal, 0.0)
+    spread = known["std"].mask(known["max"] - known["min"] <= 1e-10)
+    least = least_detectable(spread.to_numpy(), known["count"].to_numpy())
+    return known[study.row].assign(cost=known["mean"], cost_half=half, cost_equal=equal, least=least)
+
+
+def privacy_table(study: Study, stale: int = 0) -> Table | None:
+    """A row a promise: what it protects, from whom, how it was kept, and what the runs scored; None without any."""
+    runs = private(study)
+    if runs.empty:
+        return None
+    by = [*study.row, "nested", "unit"]
+    groups = runs.groupby(by, observed=True, sort=True)
+    worst = ["epsilon", "epsilon_rdp", "person_windows", "person_epsilon", "signal_windows", "signal_epsilon", "steps"]
+    same = ["mechanism", *_SAYS, "target_epsilon", "delta", "clip_norm", "simulated_units", "label", "x", "clipped"]
+    found = pd.concat([groups[worst].max(), groups[same].first(), summary(runs, by, MEASURES)], axis=1)
+    found["rounds_made"], found["runs"] = groups["rounds_made"].max(), groups.size()
+    found["finished"] = groups["finished"].sum()
+    order = ["partition", *study.panels, "unit", "label", "x", "clipped", "simulated_units"]
+    found = found.reset_index().merge(costs(study, runs), how="left", on=study.row)
+    audits = ["audit_auc", "audit_tpr_at_1pct", "audit_lower_bound", "audit_ceiling"]
+    if runs["audit_auc"].notna().any() or runs["audit_lower_bound"].notna().any():
+        found = found.join(groups[audits].mean().reset_index(drop=True))
+    found = found.sort_values(order, ascending=[True] * (len(order) - 2) + [False, True], kind="stable")
+    found = found.reset_index(drop=True)
+    names = found[study.row].astype(str).assign(unit=found["unit"])
+    shown = names.rename(columns={"unit": "Unit"}).join(_shown(found))
+    raw = names.join(_raw(found))
+    return pieces.table(study, "privacy", _caption(study, runs, found, stale), raw, shown, len(names.columns), 6)
+
+
+def _shown(found: pd.DataFrame) -> pd.DataFrame:
+    """The table as readers see it."""
+    columns = {
+        "Epsilon": epsilons(found["epsilon"]) + found["simulated_units"].map(_simulated),
+        "By RDP": epsilons(found["epsilon_rdp"]),
+        "Target": text.significant(found["target_epsilon"], 4),
+        "Delta": text.significant(found["delta"], 3),
+        "Accountant": found["accountant"],
+        "Neighbours": found["relation"],
+        "Mechanism": found["mechanism"],
+        "Noise": found["noise"],
+        "Noise source": found["noise_source"].replace("reproducible", "seeded"),
+        "Clip": text.significant(found["clip_norm"], 3, "none"),
+        "Sampling": found["sampling"],
+        "Rounds": text.numbers(found["rounds_made"], 0),
+        "Steps": text.numbers(found["steps"], 0),
+        "A person's windows": _grouped(found, "person"),
+        "2.56 s of signal": _grouped(found, "signal"),
+        "Runs": text.finished(found),
+        "Score [%]": text.level(found, "score"),
+        "Worst-class F1 [%]": text.level(found, "worst_f1"),
+        "To noise-free [points]": text.points(found["cost"], found["cost_half"], found["cost_equal"].eq(True)),
+        "Least detectable [points]": text.numbers(found["least"]),
+    }
+    if "audit_auc" in found:
+        columns |= {
+            "Audit AUC": text.numbers(found["audit_auc"], 3),
+            "TPR at 1 % FPR": text.numbers(found["audit_tpr_at_1pct"], 3),
+            "Lower bound": text.significant(found["audit_lower_bound"], 3),
+            "Its ceiling": text.significant(found["audit_ceiling"], 3),
+        }
+    return pd.DataFrame(columns | {"Observer": found["observer"].fillna(text.NOTHING)})
+
+
+def epsilons(values: pd.Series[float]) -> pd.Series[str]:
+    """Epsilons by four significant digits, infinite ones in a word."""
+    texts = (text.NOTHING if v != v else INFINITE if np.isinf(v) else f"{v:.4g}" for v in values)
+    return pd.Series(list(texts), index=values.index, dtype=str)
+
+
+def _simulated(units: float) -> str:
+    return "" if units != units else f" (simulated: {units:.0f} units)"
+
+
+def _grouped(found: pd.DataFrame, kind: str) -> pd.Series[str]:
+    """`409 windows: 2.4e+05`."""
+    values = text.numbers(found[f"{kind}_windows"], 0) + " windows: " + epsilons(found[f"{kind}_epsilon"])
+    return values.mask(found[f"{kind}_windows"].isna(), text.NOTHING)
+
+
+def _raw(found: pd.DataFrame) -> pd.DataFrame:
+    """For programs: scores in percent with four decimals, all else by significant digits (delta is small)."""
+    columns: dict[str, pd.Series[Any]] = {}
+    plain = ["mechanism", *_SAYS, "target_epsilon", "epsilon", "epsilon_rdp", "delta", "clip_norm", "simulated_units"]
+    plain += ["person_windows", "person_epsilon", "signal_windows", "signal_epsilon", "rounds_made", "steps"]
+    plain += [str(name) for name in found if str(name).startswith("audit_")]
+    for name in plain:
+        numeric = pd.api.types.is_numeric_dtype(found[name])
+        columns[name] = text.significant(found[name], 6, "") if numeric else found[name]
+    columns |= {"runs": found["runs"], "finished": found["finished"]}
+    for name in MEASURES:
+        columns[f"{name}_percent"], columns[f"{name}_half_width"] = 100 * found[name], 100 * found[f"{name}_half"]
+    costs_ = {"to_noise_free_points": "cost", "to_noise_free_half_width": "cost_half", "least_detectable": "least"}
+    return pd.DataFrame(columns | {name: found[source] for name, source in costs_.items()})
+
+
+def _caption(study: Study, runs: pd.DataFrame, found: pd.DataFrame, stale: int) -> tuple[str, ...]:
+    """What must be said beside an epsilon."""
+    units = set(runs["unit"])
+    public = sorted({one for listed in runs["public"] if isinstance(listed, list) for one in listed})
+    scaled = study.frames.runs["data_name"].eq("uci-har").any() and "features" in set(study.frames.runs["form"])
+    return (
+        captions.seeds(cells(study)["runs"]),
+        "Epsilon: of each run alone, the worst office's (of a person: over all offices the person is in), the largest "
+        "of the seeds; choosing options by looking at results (tuning) is outside epsilon.",
+        "Window: one row; neighbours share half their samples. So beside it what it comes to for all windows of the "
+        "person with most, and for any 2.56 s of signal." * ("window" in units),
+        "Office: with so few clients the unit is an office." * ("office" in units),
+        "Simulated: noise as small as so many units would make it, on the data of fewer; no promise to anybody."
+        * bool(runs["simulated_units"].notna().any()),
+        "Seeded noise can be taken off by whoever knows the seed: it is for simulation only; a deployment draws from "
+        "the operating system." * bool(runs["noise_source"].eq("reproducible").any()),
+        f"Declared public: {', '.join(public)}." * bool(public),
+        "The official scaling of UCI HAR used all rows: that is outside epsilon." * bool(scaled),
+        f"By RDP: the same by Renyi orders {'; '.join(sorted(runs['orders'].dropna().unique()))}."
+        * bool(runs["orders"].notna().any()),
+        "Steps: of the office with most. Worst-class F1: of each run the lowest of a class, final model.",
+        "To noise-free: paired by seed to the same training without noise and clipping; least detectable: "
+        "what so many pairs find at 5 % with 80 % power.",
+        "Audit: a membership attack on random canaries, mean over runs; one run refutes little, and no bound is above "
+        "its ceiling, which all guesses right would give." * ("audit_auc" in found),
+        captions.SCORE,
+        captions.INTERVAL,
+        *pieces.ending(study, stale),
+    )
+
+
+def offices_table(study: Study, stale: int = 0) -> Table | None:
+    """Epsilon by office: its units, sampling, steps, noise; None where no office made a promise of its own."""
+    runs = private(study)
+    kept = runs[[*study.row, "seed", "run", "unit", "label", "x", "clipped", "simulated_units", "offices"]]
+    rows = kept[kept["offices"].map(lambda held: isinstance(held, list) and len(held) > 0).astype(bool)].explode(
+        "offices"
+    )
+    if rows.empty:
+        return None
+    rows = rows.reset_index(drop=True)
+    rows["office"] = rows.groupby(["run", "unit"]).cumcount()
+    told = pd.DataFrame(rows["offices"].tolist(), index=rows.index)
+    numbers = ["epsilon", "epsilon_rdp", "noise_multiplier", "sampling_rate", "steps", "units"]
+    rows[numbers] = told.reindex(columns=numbers).astype(float)
+    for name in ("epsilon", "epsilon_rdp"):
+        rows[name] = rows[name].fillna(np.inf)  # null is infinite
+    rows = rows.merge(study.frames.offices[["run", "office", "name"]], how="left", on=["run", "office"])
+    rows["name"] = rows["name"].fillna("Office " + (rows["office"] + 1).astype(str))
+    by = ["partition", *study.panels, "unit", "label", "x", "clipped", *study.row[1:], "office"]  # in this order
+    groups = rows.groupby(list(dict.fromkeys(by)), observed=True, sort=True)
+    largest, means, low, high = (groups[numbers].agg(how) for how in ("max", "mean", "min", "max"))
+    simulated = groups["simulated_units"].first()
+    names = groups["name"].first().reset_index()[[*study.row, "unit", "name"]].astype(str)
+    shown = names.rename(columns={"unit": "Unit", "name": "Office"})
+    shown["Epsilon"] = list(epsilons(largest["epsilon"]) + simulated.map(_simulated))
+    shown["By RDP"] = list(epsilons(largest["epsilon_rdp"]))
+    for name, heading, digits in (
+        ("units", "Units", 0),
+        ("sampling_rate", "Sampling rate", 4),
+        ("steps", "Steps", 0),
+        ("noise_multiplier", "Noise multiplier", 3),
+    ):
+        shown[heading] = list(text.spread(means[name], low[name], high[name], digits))
+    raw = names.rename(columns={"name": "office"})
+    for name in numbers:
+        raw[name] = list(text.significant((largest if "epsilon" in name else means)[name], 6, ""))
+    raw["simulated_units"] = list(text.significant(simulated, 6, ""))
+    caption = (
+        captions.seeds(cells(study)["runs"]),
+        "Epsilon: of one run and this office alone, the largest of the seeds; the other columns: mean over seeds, and "
+        "range where they differ. A person in several offices spends in each: the table of privacy composes them.",
+        "Under shared noise the noise multiplier is that of the sum, of which each office adds a share."
+        * bool(runs["noise"].eq("shared").any()),
+        "Simulated: no promise to anybody." * bool(simulated.notna().any()),
+        *pieces.ending(study, stale),
+    )
+    return pieces.table(study, "epsilon-by-office", caption, raw, shown, len(names.columns))
+
+
+def persons_needed(study: Study) -> pd.DataFrame:
+    """How many persons it would take to come close to the score without noise, by simulation, a row a line.
+
+    Returns:
+        columns partition, label, epsilon (asked for); free (score without noise, in [0, 1]; nan where none was run);
+        persons, score (as it is); real (whether that is measured, on as many persons as there are); within_2, within_1
+        (persons, interpolated over log persons between means of seeds; inf where not reached, nan where not known);
+        offices (nan where persons are in several). Only lines that simulate.
+    """
+    runs = private(study)
+    runs = runs[~runs["nested"] & runs["finished"] & runs["unit"].eq("person")]
+    rows = []
+    for (partition, label), line in runs.groupby(["partition", "label"], observed=True, sort=True):
+        free = line.loc[np.isinf(line["x"]) & ~line["clipped"], "score"].mean()
+        for epsilon, part in line[np.isfinite(line["x"])].groupby("x"):
+            if part["simulated_units"].isna().all():
+                continue
+            means = by_persons(part)["score"]
+            real = part[part["simulated_units"].isna()]
+            row = {"partition": partition, "label": label, "epsilon": epsilon, "free": free}
+            row |= {"persons": means.index[0], "score": means.iloc[0], "real": len(real) > 0}
+            row |= {f"within_{lost:.0f}": _crossing(means, free - lost / 100) for lost in LOST}
+            rows.append(row | {"offices": _offices(part)})
+    columns = ["partition", "label", "epsilon", "free", "persons", "score", "real", "within_2", "within_1", "offices"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _offices(part: pd.DataFrame) -> float:
+    """How many offices share the persons out among themselves; nan where some are in several."""
+    held = part.iloc[0]["offices"] or []
+    apart = sum(office["units"] for office in held) == part.iloc[0]["units"]
+    return float(len(held)) if apart else float("nan")
+
+
+def by_persons(part: pd.DataFrame) -> pd.DataFrame:
+    """Scores of a line at one epsilon by number of persons, as `summary`; a run that simulates none has its own."""
+    persons = part["simulated_units"].fillna(part["units"])
+    return summary(part.assign(persons=persons), ["persons"], ("score",))
+
+
+def _crossing(means: pd.Series[float], wanted: float) -> float:
+    """Where a series over log x first reaches a value: the first x if it does from the start, inf if it never does."""
+    if wanted != wanted:
+        return float("nan")
+    x, y = np.log(means.index.to_numpy(dtype=float)), means.to_numpy()
+    reached = np.flatnonzero(y >= wanted)
+    if not len(reached):
+        return float("inf")
+    k = int(reached[0])
+    if k == 0:
+        return float(np.exp(x[0]))
+    return float(np.exp(np.interp(wanted, y[k - 1 : k + 1], x[k - 1 : k + 1])))
+
+
+def persons_words(value: float) -> str:
+    """`212`, `not reached`, or that nothing is known."""
+    return "not known" if value != value else NOT_REACHED if np.isinf(value) else f"{np.ceil(value - 1e-9):.0f}"
+
+
+def needed_table(study: Study, stale: int = 0) -> Table | None:
+    """How many persons it would take; None where no run simulates any."""
+    found = persons_needed(study)
+    if found.empty:
+        return None
+    by = ["partition", "label"]
+    columns = {"partition": "Partition", "label": "Training"}
+    shown = (
+        found[by]
+        .astype(str)
+        .rename(columns=columns)
+        .assign(
+            **{
+                "Epsilon": epsilons(found["epsilon"]),
+                "Score without noise [%]": text.numbers(100 * found["free"]),
+                "Fewest persons": text.numbers(found["persons"], 0) + found["real"].map({True: " (real)", False: ""}),
+                "Score there [%]": text.numbers(100 * found["score"]),
+                "Persons within 2 points": found["within_2"].map(persons_words),
+                "Persons within 1 point": found["within_1"].map(persons_words),
+            }
+        )
+    )
+    raw = found.drop(columns=["free", "score", "offices"]).astype({"partition": str})
+    raw = raw.assign(free_percent=100 * found["free"], score_percent=100 * found["score"])
+    caption = (
+        captions.seeds(cells(study)["runs"]),
+        "Simulated: the persons there are, under noise as small as that of more persons would be at the same epsilon; "
+        "a promise to nobody. More persons would also be more data, which this leaves out.",
+        "Persons: of all offices together, interpolated over the logarithm of their number between means of seeds; "
+        f"{NOT_REACHED}: by no number tried.",
+        captions.SCORE,
+        *pieces.ending(study, stale),
+    )
+    return pieces.table(study, "persons-needed", caption, raw, shown, left=2)
