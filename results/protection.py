@@ -129,10 +129,8 @@ def _summary(runs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     groups = runs.groupby(by, observed=True, sort=True)
     measured = runs[runs["measured"]].groupby(by, observed=True)["measured_rounds"].median()
     found = pd.DataFrame({"runs_measured": groups["measured"].sum(), "runs": groups.size()})
-    found["rounds_measured"], found["all_rounds"] = (
-        measured.reindex(found.index).fillna(0),
-        groups["all_rounds"].median(),
-    )
+    found["rounds_measured"] = measured.reindex(found.index).fillna(0)
+    found["all_rounds"] = groups["all_rounds"].median()
     medians = groups[[*_COSTS, "update_s", *_NAIVE, "plain_train_s", "round_over_plain", *_BYTES]].median()
     worst = groups[["clipped_share", "error", "error_bound"]].max()
     found = pd.concat([found, medians, worst, groups[["bits", "rounding", "assumption"]].first()], axis=1)
