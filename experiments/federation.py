@@ -137,7 +137,7 @@ class ServerSide:
             who_is_who(inner, self.clients),
             spec.seed,
             cohort,
-            spec.reject_nonfinite,
+            spec.reject_nonfinite and spec.strategy.central_dp is None,  # who is left out would depend on the others
             rounds_done=done,
             dropout=spec.dropout,
             protected=spec.strategy.protected,

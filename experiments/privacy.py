@@ -10,9 +10,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +20,15 @@ from experiments.engines.grid import cohort_of
 from experiments.errors import UserError
 from experiments.notation import canonical
 from experiments.seeds import Purpose
-from experiments.spec import DEFAULT_CLIENTS, RunSpec
+from experiments.spec import RunSpec
 from experiments.training.schedule import batch_size, learning_rate
 from strategies import PrivateSteps, Workload
-from strategies.privacy.accounting import Mechanism, check_delta, epsilon, group, noise_multiplier, orders_text
+from strategies.privacy.accounting import Mechanism, check_delta, epsilon, noise_multiplier
 from strategies.privacy.gaussian import gaussian_mu
 from strategies.protection.base import Protected
 
 if TYPE_CHECKING:
-    from experiments.federation import Outcome, ServerSide
+    from experiments.federation import ServerSide
     from experiments.run import RunData
     from experiments.training.clients import ClientSide
     from strategies.dp_fedavg import DpFedAvg
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
 
 MEANS_SHARE = 0.03  # of mu^2, for the feature means
 MEANS_CLIP = 20.0  # largest L2 norm of a row, or of a person's mean row, in them
-PUBLIC = ("rows of each office", "persons of each office", "local steps", "which persons are in which offices")
-TOUCHED = 3  # windows that any 2.56 s of signal are part of: windows overlap by half
 
 Floats = NDArray[np.float32]
 
@@ -63,7 +60,7 @@ def private_workloads(spec: RunSpec, data: RunData, workloads: Sequence[Workload
     _check(spec, ours)
     persons = data.train.person
     units = len(persons) if ours.unit == "window" else len(np.unique(persons))
-    check_delta(ours.delta, units)
+    check_delta(ours.delta, max(units, ours.simulate or 0))
     held = [_by_person(work, persons) if ours.unit == "person" else work for work in workloads]
     often = _appearances(held, persons) if ours.unit == "person" else 1
     private = [_private(spec, ours, work, persons, often, units) for work in held]
@@ -161,13 +158,15 @@ def noise_shares(spec: RunSpec, workloads: Sequence[Workload], count: int) -> No
         return None
     from strategies.protection.shares import NoiseShares  # compiled: what sends no noise does without
 
-    offices = len(workloads)
+    offices, one = len(workloads), workloads[0].private
+    if not (central_noise(spec, offices) if strategy.central_dp else one and one.shared):
+        return None
     if central := strategy.central_dp:
         clip = central.clip_norm
         sigma = central_noise(spec, offices)
         shares = NoiseShares(sigma, lambda _: clip, 1, lambda _: clip, True, strategy.min_offices, central.curious)
     else:
-        ours, private = strategy.local_dp, workloads[0].private
+        ours, private = strategy.local_dp, one
         assert ours is not None
         assert private is not None
         assert ours.clip_norm is not None
@@ -181,10 +180,10 @@ def noise_shares(spec: RunSpec, workloads: Sequence[Workload], count: int) -> No
             strategy.min_offices,
             ours.curious,
         )
-    if shares.noise_multiplier == 0:
-        return None
     given = None if strategy.clip == "auto" else float(strategy.clip)
-    shares.grid(strategy.bits, offices, count, given or shares.clip(1, count), 1, strategy.rounds_by)
+    for round_ in (1, spec.rounds):  # the largest learning rate, and the smallest: there the grid is coarsest
+        clip_of = given or shares.clip(round_, count)
+        shares.grid(strategy.bits, offices, count, clip_of, round_, strategy.rounds_by)
     return shares
 
 
@@ -234,11 +233,11 @@ def central_noise(spec: RunSpec, clients: int) -> float:
     if ours.noise_multiplier is not None:
         return ours.noise_multiplier
     assert ours.epsilon is not None
-    rate, rounds = _participation(spec, ours, clients, spec.rounds)
+    rate, rounds = participation(spec, ours, clients, spec.rounds)
     return noise_multiplier(ours.epsilon, ours.delta, rate, rounds, ours.accountant)
 
 
-def _participation(spec: RunSpec, ours: DpFedAvg, clients: int, rounds: int) -> tuple[float, int]:
+def participation(spec: RunSpec, ours: DpFedAvg, clients: int, rounds: int) -> tuple[float, int]:
     """The chance of a client to be in a round, and the rounds that count: for cohorts of a fixed size, which amplify
     nothing, those of the client who is in most."""
     cohort = spec.cohort(clients)
@@ -246,167 +245,3 @@ def _participation(spec: RunSpec, ours: DpFedAvg, clients: int, rounds: int) -> 
         return cohort / clients, rounds
     counts = Counter(k for round_ in range(1, rounds + 1) for k in cohort_of(spec.seed, round_, clients, cohort))
     return 1.0, max(counts.values(), default=0)
-
-
-def add_privacy(record: dict[str, Any], spec: RunSpec, data: RunData, sides_: Sides, outcome: Outcome) -> None:
-    """What was spent, by office and in all, and what the claim rests on.
-
-    Where both are noised, the promise of the sums is the record's, and that of the steps stands in it as `local`.
-    """
-    server, clients = sides_
-    local, central = spec.strategy.local_dp, spec.strategy.central_dp
-    found = _local(local, data, clients, outcome) if local else None
-    if central:
-        inner = found
-        found = _central(spec, central, server, len(outcome.rounds))
-        if inner:
-            found["local"] = inner
-    if found:
-        record["privacy"] = found
-
-
-def _central(spec: RunSpec, ours: DpFedAvg, server: ServerSide, rounds: int) -> dict[str, Any]:
-    """Of the sums."""
-    rate, counted = _participation(spec, ours, server.clients, rounds)
-    history = (Mechanism(server.noise_multiplier, rate, counted),)
-    spent = _Spent.of(history, ours)
-    return _claim(ours, spent) | {
-        "mechanism": "dp_fedavg",
-        "unit": _client(spec, server.clients),
-        "units": server.clients,
-        "observer": "server, other offices, reader of the model" + _pooled(ours.curious)
-        if spec.strategy.protected
-        else "other offices, reader of the model; the server sees clipped updates without noise",
-        "noise": "shared" if spec.strategy.protected else "server",
-        "sampling": "all" if spec.cohort(server.clients) == server.clients else ours.sampling,
-        "public": ["number of offices", "who takes part in a round"] if ours.sampling == "fixed" else [],
-        "noise_multiplier": server.noise_multiplier,
-        "sampling_rate": rate,
-        "steps": counted,
-    }
-
-
-def _client(spec: RunSpec, clients: int) -> str:
-    """What a client is, in words: four offices are no crowd to hide in, and are called by their name."""
-    if spec.partition.prescribed_clients(clients) is not None:
-        return "person"
-    return "office" if clients <= DEFAULT_CLIENTS else "client"
-
-
-def _pooled(curious: int) -> str:
-    """Who may put their knowledge together, where the noise is in shares."""
-    return f"; {curious} of the offices may pool what they know with the server" if curious else ""
-
-
-def _claim(ours: DpSgd | DpFedAvg, spent: _Spent) -> dict[str, Any]:
-    """What every claim has to name."""
-    return {
-        "inner": canonical((ours.inner.local_dp or ours).inner),
-        "target_epsilon": ours.epsilon,
-        "epsilon": spent.epsilon,
-        "epsilon_rdp": spent.rdp,
-        "delta": ours.delta,
-        "accountant": ours.accountant,
-        "orders": orders_text,
-        "relation": "add or remove one",
-        "noise_source": "os" if ours.secure_rng else "reproducible",
-        "clip_norm": ours.clip_norm,
-    }
-
-
-def _local(ours: DpSgd, data: RunData, clients: ClientSide, outcome: Outcome) -> dict[str, Any]:
-    """Of the offices' steps."""
-    histories = [_history(work, rounds) for work, rounds in zip(clients.workloads, outcome.trained, strict=True)]
-    by_person = _by_persons(clients.workloads, data.train.person)
-    if ours.unit == "person":
-        together = ours.noise == "shared"  # a step of all offices has one noise, whose shares add up
-        worst = _Spent.worst((_composed([histories[k] for k, _ in held], together) for held in by_person), ours)
-        grouped = {}
-    else:
-        worst = _Spent.worst(map(tuple, histories), ours)
-        whole = (
-            tuple(mechanism for office, rows in held for mechanism in _whole(histories[office], rows))
-            for held in by_person
-        )
-        most = max(sum(rows for _, rows in held) for held in by_person)
-        touched = (tuple(group(history, TOUCHED)) for history in histories)
-        grouped = {
-            "group_person": {"windows": most, "epsilon": _Spent.worst(whole, ours, "prv").epsilon},
-            "group_signal": {"windows": TOUCHED, "epsilon": _Spent.worst(touched, ours, "prv").epsilon},
-        }
-    works = [(work, work.private) for work in clients.workloads if work.private]
-    return (
-        _claim(ours, worst)
-        | {
-            "mechanism": "dp_sgd",
-            "unit": ours.unit,
-            "units": len(by_person) if ours.unit == "person" else len(data.train.person),
-            "simulated_units": ours.simulate,
-            "observer": "server, other offices, reader of the model" + _pooled(ours.curious) * (ours.noise == "shared"),
-            "noise": ours.noise,
-            "sampling": "poisson" if any(private.rate < 1 for _, private in works) else "all",
-            "public": list(PUBLIC),
-            "offices": [
-                {
-                    "epsilon": spent.epsilon,
-                    "epsilon_rdp": spent.rdp,
-                    "noise_multiplier": history[0].noise_multiplier,
-                    "sampling_rate": private.rate,
-                    "steps": history[0].steps,
-                    "units": len(work.rows) if private.persons is None else len(private.persons) - 1,
-                }
-                for (work, private), history in zip(works, histories, strict=True)
-                for spent in [_Spent.of(tuple(history), ours)]
-            ],
-        }
-        | grouped
-    )
-
-
-def _history(work: Workload, rounds: int) -> list[Mechanism]:
-    """All that an office has noised: its steps first."""
-    private = work.private
-    assert private is not None
-    history = [Mechanism(private.shared or private.noise_multiplier, private.rate, rounds * work.steps)]
-    return history if private.means is None else [*history, Mechanism(private.means, 1.0, 1)]
-
-
-def _composed(histories: Sequence[Sequence[Mechanism]], together: bool) -> tuple[Mechanism, ...]:
-    """What several offices spend of one person's budget."""
-    return tuple(one for k, history in enumerate(histories) for one in (history[1:] if together and k else history))
-
-
-def _by_persons(workloads: Sequence[Workload], persons: NDArray[np.int64]) -> list[tuple[tuple[int, int], ...]]:
-    """Of every person: (office, rows in it), for all offices that hold some."""
-    held: dict[int, list[tuple[int, int]]] = {}
-    for office, work in enumerate(workloads):
-        for person, rows in Counter(persons[work.rows].tolist()).items():
-            held.setdefault(person, []).append((office, rows))
-    return [tuple(offices) for offices in held.values()]
-
-
-def _whole(history: Sequence[Mechanism], rows: int) -> list[Mechanism]:
-    """For neighbours that differ in so many rows: as if all were in every step, which can only tell more."""
-    return [Mechanism(one.noise_multiplier / rows, 1.0, one.steps) for one in history]
-
-
-@dataclass(frozen=True)
-class _Spent:
-    """Epsilon by the run's accountant, and by RDP beside it; infinite where there is no noise."""
-
-    epsilon: float
-    rdp: float
-
-    @classmethod
-    def of(cls, history: tuple[Mechanism, ...], ours: DpSgd | DpFedAvg, accountant: str | None = None) -> _Spent:
-        if any(one.noise_multiplier == 0 for one in history if one.steps):
-            return cls(math.inf, math.inf)
-        by_rdp = math.inf if accountant else epsilon(history, ours.delta, "rdp")
-        chosen = accountant or ours.accountant
-        return cls(by_rdp if chosen == "rdp" else epsilon(history, ours.delta, chosen), by_rdp)
-
-    @classmethod
-    def worst(
-        cls, histories: Iterable[tuple[Mechanism, ...]], ours: DpSgd | DpFedAvg, accountant: str | None = None
-    ) -> _Spent:
-        return max((cls.of(history, ours, accountant) for history in set(histories)), key=lambda spent: spent.epsilon)

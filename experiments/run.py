@@ -21,12 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments import audit, provenance
+from experiments.claims import add_privacy
 from experiments.data.dataset import Dataset, split
 from experiments.engines import engine as engine_of
 from experiments.engines import inprocess
+from experiments.errors import UserError
 from experiments.federation import Checkpoint, Outcome, ServerSide
 from experiments.notation import canonical
-from experiments.privacy import add_privacy, central_noise, private_means, private_workloads
+from experiments.privacy import central_noise, private_means, private_workloads
 from experiments.protected import add_protection
 from experiments.seeds import Purpose, stream
 from experiments.spec import DEFAULT_CLIENTS, RunSpec
@@ -140,6 +142,9 @@ def advance(
         the record, of status `stopped` where rounds are left, with the figures of the rounds so far and the bits of a
         run that was never stopped; and where to go on from, None if it diverged.
     """
+    ours = spec.strategy.local_dp
+    if ours and ours.means and ours.secure_rng:
+        raise UserError("a run that goes on in parts would release its feature means anew: set secure_rng=false")
     wall, cpu = perf_counter(), process_time()
     offices = deal_rows(spec, data)
     server, clients = sides(spec, data, offices)

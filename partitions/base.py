@@ -73,6 +73,9 @@ class Partition(ABC):
     own_persons: ClassVar[bool] = False
     """True where a person belongs to one office; validation persons are then chosen inside each office."""
 
+    one_person: ClassVar[bool] = False
+    """True where an office is a person."""
+
     seeded: ClassVar[bool] = True
     """False where the split takes nothing from the generator, so that all seeds give one split."""
 

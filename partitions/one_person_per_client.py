@@ -21,6 +21,7 @@ class OnePersonPerClient(Partition):
     """
 
     own_persons: ClassVar[bool] = True
+    one_person: ClassVar[bool] = True
     seeded: ClassVar[bool] = False
 
     def prescribed_clients(self, persons: int) -> int | None:

@@ -153,7 +153,7 @@ def _shown(found: pd.DataFrame) -> pd.DataFrame:
         "Rounds": text.numbers(found["rounds_made"], 0),
         "Steps": text.numbers(found["steps"], 0),
         "A person's windows": _grouped(found, "person"),
-        "2.56 s of signal": _grouped(found, "signal"),
+        "samples of one window": _grouped(found, "signal"),
         "Runs": text.finished(found),
         "Score [%]": text.level(found, "score"),
         "Worst-class F1 [%]": text.level(found, "worst_f1"),
@@ -212,7 +212,7 @@ def _caption(study: Study, runs: pd.DataFrame, found: pd.DataFrame, stale: int) 
         "Epsilon: of each run alone, the worst office's (of a person: over all offices the person is in), the largest "
         "of the seeds; choosing options by looking at results (tuning) is outside epsilon.",
         "Window: one row; neighbours share half their samples. So beside it what it comes to for all windows of the "
-        "person with most, and for any 2.56 s of signal." * ("window" in units),
+        "person with most, and for the samples of any one window, which others share." * ("window" in units),
         "Office: with so few clients the unit is an office." * ("office" in units),
         "Simulated: noise as small as so many units would make it, on the data of fewer; no promise to anybody."
         * bool(runs["simulated_units"].notna().any()),

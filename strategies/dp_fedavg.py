@@ -5,7 +5,8 @@ flat clipping and the fixed-denominator estimator (2); with u_k = w_k - x the up
 
     d = (1 / m) (sum_{k in cohort} u_k min(1, C / ||u_k||) + N(0, sigma^2 C^2 I)),    x' = server_step(x, d)
 
-m is a public number, never that of the clients who came: their expected number. Every client counts alike; weights by
+m is a public number: the expected number of clients (under protection that of those who answer, which everybody
+sees). Every client counts alike; weights by
 examples would move the mean by C n_max / N, and are refused.
 
     sampling=fixed      the run's own cohorts. No amplification is claimed: what counts is the most rounds that any
@@ -104,6 +105,11 @@ class DpFedAvg(Strategy):
         check_choice("accountant", self.accountant, ACCOUNTANTS)
         check_choice("sampling", self.sampling, SAMPLING)
         check_range("curious", self.curious, 0, 1000)
+        if self.secure_rng and self.sampling == "poisson":
+            raise StrategyError(
+                "sampling=poisson draws who takes part from the run's seed, which everybody knows, so secure_rng would "
+                "promise more than it keeps: set sampling=fixed"
+            )
 
     @property
     def linear(self) -> bool:  # type: ignore[override]
@@ -127,8 +133,10 @@ class DpFedAvg(Strategy):
         return RecordDict({"arrays": pack(clipped.astype(w_t.dtype)), "metrics": MetricRecord()}), memory
 
     def clipped(self, u: Any) -> Any:
-        """u min(1, C / ||u||)."""
+        """u min(1, C / ||u||); one that is not finite counts as none, or it would show in all of the sum."""
         norm = float(np.linalg.norm(u))
+        if not norm < float("inf"):
+            return np.zeros_like(u)
         return u if norm <= self.clip_norm else u * (self.clip_norm / norm)
 
     # What the inner strategy says.

@@ -148,7 +148,12 @@ class DpSgd(Strategy):
 
     def search_space(self) -> dict[str, Any]:
         """The clip; the inner strategy's own stay as they are written."""
-        return {} if self.clip_norm is None else {"clip_norm": (0.1, 10.0)}
+        space: dict[str, Any] = {} if self.clip_norm is None else {"clip_norm": (0.1, 10.0)}
+        if self.unit == "person":
+            space["batch_size"] = ["full"]
+        if self.noise == "shared":  # one step a round
+            space |= {"batch_size": ["full"], "local_epochs": [1]}
+        return space
 
 
 def check_budget(epsilon: float | None, noise_multiplier: float | None, delta: float) -> None:

@@ -59,6 +59,11 @@ class Flower(Strategy):
                 raise StrategyError(f"{key}: who takes part in a round is the run's own choice; set --fraction instead")
             if key == "strategy" and isinstance(value, str):
                 raise StrategyError(f"strategy={value}: a strategy inside a call is written as a call, {value}()")
+            if isinstance(value, Strategy) and (value.local_dp or value.central_dp):
+                raise StrategyError(
+                    f"{key}={type(value).__name__}: a Flower class calls its server alone, and none of its noise or "
+                    "accounts; write it around a plain strategy, or Flower's own DP wrapper here"
+                )
             if key not in known and not takes_any:
                 raise StrategyError(f"{self.path} has no argument {key!r}; it takes {', '.join(known)}")
         given = {key for key, _ in self.options} | set(_SAMPLING)

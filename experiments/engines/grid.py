@@ -114,6 +114,9 @@ class OrderedGrid(Grid):
         messages = [message for message in messages if not self._lost(message)]
         if not messages and kind != MessageType.TRAIN:
             return []  # of the few that a phase asked, which may not be all that take part
+        if not messages and self.poisson:
+            self._next_round(self.round)
+            return []
         if not messages:
             raise RuntimeError(f"round {self.round}: every client has vanished")
         if kind == MessageType.TRAIN:

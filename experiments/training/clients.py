@@ -220,7 +220,7 @@ class Protection:
     """What clients have besides a trainer where the model lives with them: keys, first weights, rows to score on."""
 
     def __init__(self, side: ClientSide, meter: Meter) -> None:
-        from strategies.protection.office import Desk
+        from strategies.protection.desk import Desk
 
         assert isinstance(side.spec.strategy, Protected)
         self.side, self.meter = side, meter

@@ -197,7 +197,7 @@ def check_delta(delta: float, units: int) -> None:
     if delta > default_delta(units):
         raise StrategyError(
             f"delta must be at most {default_delta(units):g} for {units} units, min(1e-5, 1 / (10 N)); found {delta:g}"
-            ". Give a smaller one, or leave it out"
+            ". Give a smaller one"
         )
 
 

@@ -10,7 +10,7 @@ grid that updates are rounded to and, for an update beyond the clip, its clippin
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from strategies.base import (
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from strategies.dp_fedavg import DpFedAvg
     from strategies.dp_sgd import DpSgd
     from strategies.privacy.noise import NoiseStream
+    from strategies.protection.desk import Desk
     from strategies.protection.meter import Meter
-    from strategies.protection.office import Desk, ProtectedOffice
+    from strategies.protection.office import ProtectedOffice
     from strategies.protection.protocol import Adder, Form, KeyHolder
     from strategies.protection.server import ProtectedServer
     from strategies.protection.sums import Bytes
@@ -68,6 +69,7 @@ class Office:
 
 
 AUTO = "auto"
+LARGEST_SHARED = 16.0  # epsilon under noise shares (see `strategies.privacy.discrete`, Tail)
 NARROW = 16  # below so many bits rounding to nearest would lose small updates
 
 
@@ -142,6 +144,12 @@ class Protected(Strategy):
             raise StrategyError(
                 "rounding=feedback sends in a later round what this round's noise was made for; set rounding=nearest, "
                 f"and bits high enough for the noise (found bits={self.bits})"
+            )
+        target = central.epsilon if central else local.epsilon if local else None
+        if target is not None and target > LARGEST_SHARED:
+            raise StrategyError(
+                f"shares of noise are clamped ten standard deviations out, which above epsilon {LARGEST_SHARED:g} "
+                f"would show in delta; found epsilon={target:g}"
             )
         curious = central.curious if central else local.curious if local else 0
         if curious >= self.min_offices:
@@ -247,5 +255,6 @@ class Protected(Strategy):
         return self.inner.weight(num_examples, num_batches)
 
     def search_space(self) -> dict[str, Any]:
-        """Nothing of its own: what is to be tuned is the inner strategy."""
-        return {}
+        """Nothing of its own: what is to be tuned is the inner strategy. What that forbids stays forbidden."""
+        own = {one.name for one in fields(self.inner)}  # type: ignore[arg-type]
+        return {name: choices for name, choices in self.inner.search_space().items() if name not in own}

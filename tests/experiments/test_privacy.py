@@ -15,6 +15,7 @@ from experiments.errors import UserError
 from experiments.federation import Outcome
 from experiments.notation import build, canonical, parse
 from experiments.run import advance, deal_rows, run, sides
+from experiments.search import space_of
 from experiments.spec import STRATEGIES, RunSpec
 from experiments.training.clients import SPENT, Clients
 from results.record import RunRecord
@@ -24,6 +25,10 @@ from strategies.privacy import noise
 from strategies.privacy.accounting import Mechanism, epsilon, gaussian_epsilon, gaussian_mu
 from tests.experiments.problems import problem
 
+WRAPPER = (
+    "flower(path=flwr.serverapp.strategy.DifferentialPrivacyServerSideFixedClipping, noise_multiplier=0.1, "
+    "clipping_norm=1.0, num_sampled_clients=4"
+)
 PERSON = {"batch_size": "full", "strategy": "dp_sgd(epsilon=8, unit=person)"}
 
 
@@ -58,7 +63,8 @@ def test_a_claim_names_what_it_rests_on() -> None:
     }  # fmt: skip
     assert "server" in spent["observer"]
     assert "2..64" in spent["orders"].replace(" ", "") or "," in spent["orders"]
-    assert spent["group_person"]["epsilon"] > spent["group_signal"]["epsilon"] > spent["epsilon"]
+    assert spent["group_person"]["epsilon"] > spent["group_signal"]["epsilon"]
+    assert spent["group_signal"] == {"windows": 1, "epsilon": spent["epsilon"]}, "rows of this data share no samples"
     assert claim(strategy="dp_sgd(noise_multiplier=1, secure_rng=true)")["noise_source"] == "os"
 
 
@@ -81,7 +87,11 @@ def test_the_group_value_is_that_of_all_ones_windows() -> None:
     most = spent["group_person"]["windows"]
     mu = gaussian_mu(1.0, 1e-5)
     assert spent["group_person"]["epsilon"] == pytest.approx(gaussian_epsilon(most * mu, 1e-5), rel=1e-2)
-    assert spent["group_signal"]["epsilon"] == pytest.approx(gaussian_epsilon(3 * mu, 1e-5), rel=1e-2)
+    spec, data = problem(strategy="dp_sgd(epsilon=1)", batch_size="full")
+    overlapping = dataclasses.replace(data, about=dataclasses.replace(data.about, overlap=1))
+    signal = run(spec, overlapping).privacy["group_signal"]
+    assert signal["windows"] == 3
+    assert signal["epsilon"] == pytest.approx(gaussian_epsilon(3 * mu, 1e-5), rel=1e-2)
 
 
 def test_feature_means_are_paid_from_the_same_budget() -> None:
@@ -221,6 +231,9 @@ def test_strategies_that_declare_themselves_are_run(name: str) -> None:
         ("dp_fedavg(epsilon=1, inner=fedavg())", "weights clients by private counts"),
         ("dp_fedavg(epsilon=1, inner=local())", "cannot be noised centrally"),
         ("dp_fedavg(epsilon=1, sampling=half)", "sampling must be one of fixed, poisson"),
+        ("dp_fedavg(epsilon=1, sampling=poisson, secure_rng=true)", "draws who takes part from the run's seed"),
+        (f"{WRAPPER}, strategy=dp_sgd(epsilon=1))", "none of its noise"),
+        (f"{WRAPPER}, strategy=dp_fedavg(epsilon=1))", "none of its noise"),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(text: str, told: str) -> None:
@@ -289,7 +302,61 @@ def test_poisson_cohorts_vary_and_may_be_empty() -> None:
     assert len({sum(1 for office in one.offices if office.bytes_up) for one in (record, fixed)}) >= 1
 
 
-@pytest.mark.parametrize(("partition", "unit"), [("iid", "office"), ("one_person_per_client", "person")])
+def test_an_update_that_is_not_finite_counts_as_none() -> None:
+    ours = build(parse("dp_fedavg(noise_multiplier=1, clip_norm=0.5)"), STRATEGIES, "strategy")
+    for bad in (np.nan, np.inf):
+        np.testing.assert_array_equal(ours.clipped(np.array([1.0, bad])), [0.0, 0.0])
+
+
+def test_nobody_is_left_out_for_what_the_others_sent() -> None:
+    """A filter by the median length would let one client decide whether another counts."""
+    spec, data = problem(strategy="dp_fedavg(noise_multiplier=0, clip_norm=1)", rounds=1)
+    server, clients = sides(spec, data, deal_rows(spec, data))
+    from experiments.engines import inprocess
+
+    few = dataclasses.replace(clients.workloads[0], steps=1)
+    idle = tuple(dataclasses.replace(work, steps=0) for work in clients.workloads[1:])
+    outcome = inprocess.run(server, dataclasses.replace(clients, workloads=(few, *idle)), 4)
+    assert outcome.rejected == [0, 0, 0, 0]
+    assert np.abs(outcome.models[0] - server.first).max() > 0
+
+
+def test_a_poisson_cohort_that_vanishes_is_an_empty_one() -> None:
+    everybody = ", ".join(f"[{round_}, {office}, update]" for round_ in (1, 2) for office in range(4))
+    record = run(
+        *problem(
+            strategy="dp_fedavg(noise_multiplier=0.1, sampling=poisson)",
+            fraction=0.5,
+            dropout=f"drop(schedule=[{everybody}])",
+        )
+    )
+    assert record.status == "ok"
+
+
+@pytest.mark.parametrize("noise", ["own", "shared"])
+def test_a_study_searches_what_the_unit_allows(noise: str) -> None:
+    inner = f"dp_sgd(epsilon=8, unit=person, noise={noise}, inner=fedavg(weighting=uniform))"
+    text = inner if noise == "own" else f"masked_sum(bits=32, inner={inner})"
+    space = space_of(RunSpec.from_options({"strategy": text, "batch_size": "full"}))
+    assert space.distributions["batch_size"].choices == ("full",)
+    epochs = space.distributions["local_epochs"].choices
+    assert epochs == ((1, 2, 5) if noise == "own" else (1,))
+
+
+def test_simulated_units_have_their_own_delta() -> None:
+    with pytest.raises(StrategyError, match="delta must be at most"):
+        run(*problem(strategy="dp_sgd(noise_multiplier=1, simulate=1000000)"))
+
+
+def test_means_are_not_released_twice() -> None:
+    with pytest.raises(UserError, match="release its feature means anew"):
+        advance(*problem(strategy="dp_sgd(epsilon=8, means=true, secure_rng=true)"))
+
+
+@pytest.mark.parametrize(
+    ("partition", "unit"),
+    [("iid", "office"), ("one_person_per_client", "person"), ("sizes([.4, .3, .2, .1])", "office")],
+)
 def test_the_unit_is_called_by_its_name(partition: str, unit: str) -> None:
     assert claim(strategy="dp_fedavg(noise_multiplier=1)", partition=partition)["unit"] == unit
 

@@ -115,7 +115,7 @@ def test_a_row_names_all_that_an_epsilon_needs() -> None:
         "Rounds": "5",
         "Steps": "5",
         "A person's windows": "409 windows: 2.4e+05",
-        "2.56 s of signal": "3 windows: 32",
+        "samples of one window": "3 windows: 32",
         "Observer": "server, other offices, reader of the model",
         "Runs": "3",
     }

@@ -21,8 +21,9 @@ from experiments.spec import RunSpec
 from experiments.training.clients import Clients
 from strategies import Federation, Job, Update
 from strategies.protection.base import Office
+from strategies.protection.desk import Desk
 from strategies.protection.meter import Meter
-from strategies.protection.office import Desk, ProtectedOffice
+from strategies.protection.office import ProtectedOffice
 from strategies.wire import pack, unpack
 from tests.strategies.vaults import vault_for
 

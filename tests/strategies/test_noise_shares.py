@@ -141,10 +141,17 @@ def test_what_the_claim_says() -> None:
     privacy = run(*problem(strategy=CENTRAL)).privacy
     assert privacy["epsilon"] == pytest.approx(gaussian_epsilon(math.sqrt(3) / 2, 1e-5), rel=1e-6)
     assert privacy["noise"] == "shared"
-    assert privacy["observer"].startswith("server, ")
-    assert "1 of the offices may pool" in privacy["observer"]
+    assert privacy["observer"] == "server, other offices, reader of the model; 1 of the offices may pool what they know"
+    secagg = run(*problem(strategy=CENTRAL.replace("masked_sum", "secagg"))).privacy["observer"]
+    assert secagg.endswith("pool what they know with the server"), "the others' keys are shared"
+    alone = run(*problem(strategy=CENTRAL.replace("0.5))", "0.5, curious=0))"))).privacy["observer"]
+    assert alone == "server, reader of the model", "an office knows its own share"
+    clear = run(*problem(strategy=CENTRAL.replace("masked_sum", "quantised"))).privacy["observer"]
+    assert clear == "other offices, reader of the model", "the server sees updates under one share each"
     local = run(*problem(strategy=LOCAL, **ONE_STEP)).privacy
     assert local["noise"] == "shared"
+    for proved in (privacy, local):
+        assert 1 <= proved["epsilon_integers"] / proved["epsilon"] < 1.005, "discrete and continuous are this close"
     assert local["epsilon"] == pytest.approx(gaussian_epsilon(math.sqrt(3) / 2, 1e-5), rel=1e-6)
 
 
@@ -157,6 +164,27 @@ def test_a_person_in_four_offices_moves_all_four() -> None:
     apart = run(*problem(strategy=person, partition="by_person", **ONE_STEP)).privacy
     iid = run(spec, data).privacy
     assert iid["epsilon"] == pytest.approx(8, rel=1e-2) == pytest.approx(apart["epsilon"], rel=1e-2)
+
+
+def test_a_person_is_charged_for_the_busiest_office() -> None:
+    """Under one noise an office that is rarely there must not hide the rounds of the others."""
+    person = "masked_sum(bits=32, inner=dp_sgd(noise=shared, unit=person, epsilon=8, inner=fedavg(weighting=uniform)))"
+    rounds = ", ".join(f"[{round_}, 0, update]" for round_ in range(1, 10))
+    spent = run(*problem(strategy=person, **ONE_STEP, rounds=10, dropout=f"drop(schedule=[{rounds}])")).privacy
+    assert [office["steps"] for office in spent["offices"]] == [1, 10, 10, 10]
+    assert spent["epsilon"] == pytest.approx(8, rel=1e-2)
+
+
+def test_the_last_rounds_grid_is_checked_before_the_first() -> None:
+    """A clip that stands still while the learning rate falls makes the noise too fine for the grid."""
+    text = LOCAL.replace("bits=32", "bits=20, clip=0.05")
+    with pytest.raises(StrategyError, match="carry no noise"):
+        run(*problem(strategy=text, **ONE_STEP, rounds=40, lr_schedule="cosine"))
+
+
+def test_without_noise_or_clip_there_are_no_shares() -> None:
+    text = LOCAL.replace("noise_multiplier=2", "noise_multiplier=0, clip_norm=none")
+    assert run(*problem(strategy=text, **ONE_STEP)).privacy["epsilon"] is None
 
 
 def test_an_update_longer_than_its_bound_is_not_sent() -> None:
@@ -176,6 +204,7 @@ def test_an_update_longer_than_its_bound_is_not_sent() -> None:
         ("masked_sum(inner=dp_fedavg(epsilon=1, sampling=poisson))", "sampling=poisson counts on nobody"),
         ("masked_sum(bits=12, inner=dp_fedavg(epsilon=1))", "rounding=feedback sends in a later round"),
         ("masked_sum(inner=dp_fedavg(epsilon=1, curious=3))", "curious=3 offices would know all noise"),
+        ("masked_sum(inner=dp_fedavg(epsilon=17))", "would show in delta; found epsilon=17"),
     ],
 )
 def test_mistakes_are_told(text: str, told: str) -> None:

@@ -16,7 +16,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
 from strategies.maths.streams import ProtectionError
 from strategies.protection.context import PREFIX, Context
-from strategies.protection.office import Desk
+from strategies.protection.desk import Desk
 from strategies.protection.vault import Vault
 from strategies.wire import config_of
 from tests.strategies.stages import Letter, Stage, stage

@@ -1,0 +1,248 @@
+"""What a private run claims: epsilon as it was spent, for whom, against whom, and what it rests on.
+
+Where both sums and steps are noised, the promise of the sums is the record's, and that of the steps stands in it as
+`local`. A claim counts what was asked of offices, whether or not the run came to its end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.notation import canonical
+from experiments.privacy import noise_shares, participation
+from experiments.spec import DEFAULT_CLIENTS, RunSpec
+from strategies import Workload
+from strategies.privacy.accounting import Mechanism, epsilon, group, orders_text, shared_noise
+from strategies.protection.base import AUTO, Protected
+
+if TYPE_CHECKING:
+    from experiments.federation import Outcome, ServerSide
+    from experiments.run import RunData
+    from experiments.training.clients import ClientSide
+    from strategies.dp_fedavg import DpFedAvg
+    from strategies.dp_sgd import DpSgd
+
+    Sides = tuple[ServerSide, ClientSide]
+
+PUBLIC = ("rows of each office", "persons of each office", "local steps", "which persons are in which offices")
+UPDATE_OR_NONE = "a client's update or none, who takes part being public"  # its share of the noise goes with it
+
+
+def add_privacy(record: dict[str, Any], spec: RunSpec, data: RunData, sides_: Sides, outcome: Outcome) -> None:
+    """What was spent, by office and in all, and what the claim rests on."""
+    server, clients = sides_
+    local, central = spec.strategy.local_dp, spec.strategy.central_dp
+    found = _local(spec, local, data, clients, outcome) if local else None
+    if central:
+        inner = found
+        sums = len(outcome.rounds) + (outcome.diverged is not None)  # the last was formed, and not scored
+        found = _central(spec, central, server, clients, min(sums, spec.rounds))
+        if inner:
+            found["local"] = inner
+    if found:
+        record["privacy"] = found
+
+
+def _central(spec: RunSpec, ours: DpFedAvg, server: ServerSide, clients: ClientSide, rounds: int) -> dict[str, Any]:
+    """Of the sums."""
+    rate, counted = participation(spec, ours, server.clients, rounds)
+    history = (Mechanism(server.noise_multiplier, rate, counted),)
+    spent = _Spent.of(history, ours)
+    return (
+        _claim(ours, spent)
+        | {
+            "mechanism": "dp_fedavg",
+            "unit": _client(spec, server.clients),
+            "units": server.clients,
+            "observer": _of_shares(spec.strategy, ours.curious)
+            if isinstance(spec.strategy, Protected)
+            else "other offices, reader of the model; the server sees clipped updates without noise"
+            + "; nobody of them learns who takes part" * (ours.sampling == "poisson"),
+            "noise": "shared" if spec.strategy.protected else "server",
+            "sampling": "all" if spec.cohort(server.clients) == server.clients else ours.sampling,
+            "public": ["number of offices", "who takes part in a round"] if ours.sampling == "fixed" else [],
+            "noise_multiplier": server.noise_multiplier,
+            "sampling_rate": rate,
+            "steps": counted,
+        }
+        | (
+            {"relation": UPDATE_OR_NONE, "epsilon_integers": _of_integers(spec, clients, counted, ours.delta)}
+            if spec.strategy.protected
+            else {}
+        )
+    )
+
+
+def _of_integers(spec: RunSpec, clients: ClientSide, steps: int, delta: float) -> float | None:
+    """Epsilon that is proved for the discrete Gaussians in sums of so many rounds: a little above the Gaussian's own
+    (`strategies.privacy.shares`). None where there is no noise, or a unit is not in every step."""
+    strategy, shape = spec.strategy, clients.x.shape[1:]
+    assert isinstance(strategy, Protected)
+    count = sum(spec.model.layout(shape, clients.classes))
+    shares = noise_shares(spec, clients.workloads, count)
+    if shares is None or any(work.private and work.private.rate < 1 for work in clients.workloads):
+        return None
+    clip = shares.clip(1, count) if strategy.clip == AUTO else float(strategy.clip)
+    grid = shares.grid(strategy.bits, len(clients.workloads), count, clip, 1, strategy.rounds_by)
+    carried = strategy.min_offices - shares.curious
+    return shared_noise(carried, math.sqrt(grid.variance), grid.sensitivity, count, steps, delta)
+
+
+def _client(spec: RunSpec, clients: int) -> str:
+    """What a client is, in words: four offices are no crowd to hide in, and are called by their name."""
+    if spec.partition.one_person:
+        return "person"
+    return "office" if clients <= DEFAULT_CLIENTS else "client"
+
+
+def _of_shares(strategy: Protected, curious: int) -> str:
+    """Whom shares of noise hold against: not a server that sees updates, each under one share alone; not an office,
+    which knows its own share, unless that is counted out; and an office together with the server only where the
+    protocol keeps updates from the two."""
+    parties = [] if "updates" in strategy.sees["server"].removeprefix("nothing of updates") else ["server"]
+    alone = "no single update" in strategy.sees.get("server and one office", "")
+    if curious:
+        parties.append("other offices")
+    text = ", ".join([*parties, "reader of the model"])
+    if curious and parties[0] == "server":
+        text += f"; {curious} of the offices may pool what they know" + " with the server" * alone
+    return text
+
+
+def _claim(ours: DpSgd | DpFedAvg, spent: _Spent) -> dict[str, Any]:
+    """What every claim has to name."""
+    return {
+        "inner": canonical((ours.inner.local_dp or ours).inner),
+        "target_epsilon": ours.epsilon,
+        "epsilon": spent.epsilon,
+        "epsilon_rdp": spent.rdp,
+        "delta": ours.delta,
+        "accountant": ours.accountant,
+        "orders": orders_text,
+        "relation": "add or remove one",
+        "noise_source": "os" if ours.secure_rng else "reproducible",
+        "clip_norm": ours.clip_norm,
+    }
+
+
+def _local(spec: RunSpec, ours: DpSgd, data: RunData, clients: ClientSide, outcome: Outcome) -> dict[str, Any]:
+    """Of the offices' steps."""
+    histories = [_history(work, rounds) for work, rounds in zip(clients.workloads, outcome.trained, strict=True)]
+    by_person = _by_persons(clients.workloads, data.train.person)
+    together = ours.noise == "shared"  # a step of all offices has one noise, whose shares add up
+    if ours.unit == "person":
+        worst = _Spent.worst((_composed([histories[k] for k, _ in held], together) for held in by_person), ours)
+        grouped = {}
+    else:
+        worst = _Spent.worst(map(tuple, histories), ours)
+        whole = (_whole([(histories[k], rows) for k, rows in held], together) for held in by_person)
+        most = max(sum(rows for _, rows in held) for held in by_person)
+        beside = 2 * data.about.overlap + 1  # windows that share samples with a window, itself counted
+        touched = (tuple(group(history, beside)) for history in histories)
+        grouped = {
+            "group_person": {"windows": most, "epsilon": _Spent.worst(whole, ours, "prv").epsilon},
+            "group_signal": {"windows": beside, "epsilon": _Spent.worst(touched, ours, "prv").epsilon},
+        }
+    works = [(work, work.private) for work in clients.workloads if work.private]
+    return (
+        _claim(ours, worst)
+        | {
+            "mechanism": "dp_sgd",
+            "unit": ours.unit,
+            "units": len(by_person) if ours.unit == "person" else len(data.train.person),
+            "simulated_units": ours.simulate,
+            "observer": _of_shares(spec.strategy, ours.curious)
+            if together and isinstance(spec.strategy, Protected)
+            else "server, other offices, reader of the model",
+            "noise": ours.noise,
+            "sampling": "poisson" if any(private.rate < 1 for _, private in works) else "all",
+            "public": list(PUBLIC),
+            "offices": [
+                {
+                    "epsilon": spent.epsilon,
+                    "epsilon_rdp": spent.rdp,
+                    "noise_multiplier": history[0].noise_multiplier,
+                    "sampling_rate": private.rate,
+                    "steps": history[0].steps,
+                    "units": len(work.rows) if private.persons is None else len(private.persons) - 1,
+                }
+                for (work, private), history in zip(works, histories, strict=True)
+                for spent in [_Spent.of(tuple(history), ours)]
+            ],
+        }
+        | grouped
+        | (
+            {"epsilon_integers": _of_integers(spec, clients, max(one[0].steps for one in histories), ours.delta)}
+            if together
+            else {}
+        )
+    )
+
+
+def _history(work: Workload, rounds: int) -> list[Mechanism]:
+    """All that an office has noised: its steps first."""
+    private = work.private
+    assert private is not None
+    history = [Mechanism(private.shared or private.noise_multiplier, private.rate, rounds * work.steps)]
+    return history if private.means is None else [*history, Mechanism(private.means, 1.0, 1)]
+
+
+def _composed(histories: Sequence[Sequence[Mechanism]], together: bool) -> tuple[Mechanism, ...]:
+    """What several offices spend of one person's budget.
+
+    Under one noise for all of them a round of n of the person's K offices shifts the sum by n / K of what was
+    accounted for, squared at most that share, so that over all rounds it is no more than the busiest office's rounds.
+    """
+    if not together:
+        return tuple(one for history in histories for one in history)
+    busiest = max((history[0] for history in histories), key=lambda one: one.steps)
+    return (busiest, *(one for history in histories for one in history[1:]))
+
+
+def _by_persons(workloads: Sequence[Workload], persons: NDArray[np.int64]) -> list[tuple[tuple[int, int], ...]]:
+    """Of every person: (office, rows in it), for all offices that hold some."""
+    held: dict[int, list[tuple[int, int]]] = {}
+    for office, work in enumerate(workloads):
+        for person, rows in Counter(persons[work.rows].tolist()).items():
+            held.setdefault(person, []).append((office, rows))
+    return [tuple(offices) for offices in held.values()]
+
+
+def _whole(held: Sequence[tuple[Sequence[Mechanism], int]], together: bool) -> tuple[Mechanism, ...]:
+    """For neighbours that differ in all rows of a person, so many in each office: as if all were in every step, which
+    can only tell more. Under one noise the shifts of several offices add up."""
+    steps = [(history[0], rows) for history, rows in held]
+    if together:
+        busiest = max((one for one, _ in steps), key=lambda one: one.steps)
+        steps = [(busiest, sum(rows for _, rows in held))]
+    means = [(one, rows) for history, rows in held for one in history[1:]]
+    return tuple(Mechanism(one.noise_multiplier / rows, 1.0, one.steps) for one, rows in [*steps, *means])
+
+
+@dataclass(frozen=True)
+class _Spent:
+    """Epsilon by the run's accountant, and by RDP beside it; infinite where there is no noise."""
+
+    epsilon: float
+    rdp: float
+
+    @classmethod
+    def of(cls, history: tuple[Mechanism, ...], ours: DpSgd | DpFedAvg, accountant: str | None = None) -> _Spent:
+        if any(one.noise_multiplier == 0 for one in history if one.steps):
+            return cls(math.inf, math.inf)
+        by_rdp = math.inf if accountant else epsilon(history, ours.delta, "rdp")
+        chosen = accountant or ours.accountant
+        return cls(by_rdp if chosen == "rdp" else epsilon(history, ours.delta, chosen), by_rdp)
+
+    @classmethod
+    def worst(
+        cls, histories: Iterable[tuple[Mechanism, ...]], ours: DpSgd | DpFedAvg, accountant: str | None = None
+    ) -> _Spent:
+        return max((cls.of(history, ours, accountant) for history in set(histories)), key=lambda spent: spent.epsilon)

@@ -1,0 +1,132 @@
+"""What the offices of one process share under protection: keys, the grid of a round, and the last sum opened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from strategies.base import Memory
+from strategies.maths.fixed_point import FixedPoint, Floats
+from strategies.maths.streams import check_tags
+from strategies.protection.base import AUTO, Protected
+from strategies.protection.context import Context
+from strategies.protection.protocol import ClearHolder, Form, KeyHolder
+from strategies.protection.sums import ProtectedSum
+
+if TYPE_CHECKING:
+    from strategies.protection.shares import NoiseShares, NoisyGrid
+    from strategies.protection.vault import Vault
+
+
+class Desk:
+    """What the offices of one process share: keys, and the last sum opened, which all of them need.
+
+    Args:
+        strategy: with its protocol.
+        vault: the keys.
+        offices: K, of the federation.
+        cohort: how many are asked in a round.
+        layout: lengths of the layers.
+        processes: that the protocol may use.
+        measured: rounds that are computed in earnest; None is all.
+        shares: of noise, which offices add to their updates; or None.
+    """
+
+    def __init__(
+        self, strategy: Protected, vault: Vault, offices: int, cohort: int, layout: tuple[int, ...], processes: int,
+        measured: frozenset[int] | None, shares: NoiseShares | None = None,
+    ) -> None:  # fmt: skip
+        self.vault, self.measured, self.layout = vault, measured, layout
+        self.form = Form(vault.run, offices, cohort, strategy.bits, sum(layout))
+        self.strategy, self.shares = strategy, shares
+        self._noisy: dict[int, NoisyGrid] = {}
+        self.plain = strategy.grid_of(offices)
+        self.layout_hash = sha256(repr(layout).encode()).hexdigest()[:16]
+        self.clear = ClearHolder(self.form)
+        # Without a round in earnest no key is ever needed.
+        self.holder = self.clear if measured == frozenset() else strategy.key_holder(vault, self.form, processes)
+        self.opened: _Opened | None = None
+
+    def grid(self, round_: int) -> FixedPoint:
+        """The fixed point of a round."""
+        noisy = self.noisy(round_)
+        return self.plain if noisy is None else noisy.fixed
+
+    def noisy(self, round_: int) -> NoisyGrid | None:
+        """The same with what it says of the noise, where there is some."""
+        if self.shares is not None and round_ not in self._noisy:
+            form, clip = self.form, self.clip(round_, {})
+            assert isinstance(clip, float)
+            self._noisy[round_] = self.shares.grid(
+                form.bits, form.offices, form.count, clip, round_, self.strategy.rounds_by
+            )
+        return self._noisy.get(round_)
+
+    def clip(self, round_: int, memory: Memory) -> Floats | float:
+        """C of a round, one number or (layers,): as given; under noise as its bound is; else as the last sum was."""
+        if self.strategy.clip != AUTO:
+            return float(self.strategy.clip)
+        if self.shares is not None:
+            return self.shares.clip(round_, self.form.count)
+        clip: Floats = memory["clip"]
+        return clip
+
+    def is_clear(self, round_: int) -> bool:
+        """Whether a simulation leaves this round's integers in clear."""
+        return self.measured is not None and round_ not in self.measured
+
+    def holder_of(self, round_: int) -> KeyHolder:
+        """Whose part it is to protect in a round."""
+        return self.clear if self.is_clear(round_) else self.holder
+
+    def context(self, round_: int, office: int) -> Context:
+        """What a message of this place has to say."""
+        form = self.form
+        return Context(form.run, round_, office, 1, self.vault.key_id, self.layout_hash, form.offices, form.bits)
+
+    def mean(self, one: ProtectedSum, shares: Sequence[float], clip: Floats | float) -> tuple[Floats, bool]:
+        """The mean update (d,) of a sum, and whether it had to be computed: the offices of a process open a sum once.
+
+        Args:
+            shares: p_k of its contributors.
+            clip: C, one number or (layers,).
+
+        Raises:
+            ProtectionError: it is not the sum of its contributors in its round.
+        """
+        if self.opened and self.opened.fits(one, shares, clip):
+            return self.opened.mean, False
+        slots = self.holder_of(one.round).reveal(one)
+        check_tags(slots.check, self.vault.secret, self.form.run, one.round, one.offices, self.form.offices)
+        d = self.grid(one.round).decode(slots.values, shares, self.spread(clip))
+        d.flags.writeable = False  # all offices of the process get it
+        self.opened = _Opened(one, tuple(shares), clip, d)
+        return d, True
+
+    def spread(self, clip: Floats | float) -> Floats | float:
+        """C of every entry (d,), from that of every layer; one number stays one."""
+        return clip if isinstance(clip, float) else np.repeat(clip, self.layout)
+
+
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """A sum that was opened, what was needed to read it, and the mean update in it."""
+
+    one: ProtectedSum
+    shares: tuple[float, ...]
+    clip: Floats | float
+    mean: Floats
+
+    def fits(self, one: ProtectedSum, shares: Sequence[float], clip: Floats | float) -> bool:
+        """Whether another office's sum is this one, to the byte, and it reads it alike."""
+        mine = self.one
+        return (
+            (mine.round, mine.offices, mine.clear, self.shares) == (one.round, one.offices, one.clear, tuple(shares))
+            and np.array_equal(self.clip, clip)
+            and np.array_equal(mine.total, one.total)
+            and np.array_equal(mine.notes, one.notes)
+        )
