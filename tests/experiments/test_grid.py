@@ -39,6 +39,8 @@ def test_the_same_run_twice_is_one_run(tmp_path: Path) -> None:
         ("persons", 6 * 2 * 4 * 3, True),
         ("sensitivity", 6 * 2 * 4 * 5, True),
         ("protection", 2 * 13 * 10, True),
+        ("privacy", 2 * 76 * 10, True),
+        ("privacy-tuned", 6 * 10, True),
     ],
 )
 def test_shipped_grids(name: str, runs: int, names_dataset: bool) -> None:

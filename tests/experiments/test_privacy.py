@@ -188,13 +188,6 @@ def test_every_field_of_every_reply_is_known(text: str, monkeypatch: pytest.Monk
     assert all(row.train_loss is None for row in record.rounds)
 
 
-def test_noise_that_drowns_everything_leaves_chance() -> None:
-    """A mechanism that forgot its noise would still learn."""
-    noisy = run(*problem(strategy="dp_sgd(noise_multiplier=1000)", rounds=4))
-    silent = run(*problem(strategy="dp_sgd(noise_multiplier=0)", rounds=4, client_lr=0.5))
-    assert noisy.status == "diverged" or noisy.final.score < 0.7 < silent.final.score
-
-
 @pytest.mark.parametrize("name", [name for name, cls in STRATEGIES.items() if cls.dp != "after_noise"])
 def test_strategies_that_refuse_are_refused(name: str) -> None:
     """For whatever is registered: the reason is the strategy's own."""
