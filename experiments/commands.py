@@ -96,6 +96,7 @@ def describe(record: RunRecord) -> str:
     lines += [f"note: {note}" for note in record.data.notes]
     cost = record.cost
     lines += protected_by(record)
+    lines += promised(record)
     lines += attacked(record)
     lines.append(f"{cost.wall_s:.1f} s, {cost.bytes_up / 1e6:.1f} MB up, {cost.bytes_down / 1e6:.1f} MB down")
     return "\n".join(lines)
@@ -122,6 +123,30 @@ def protected_by(record: RunRecord) -> list[str]:
 
 
 CLIPPED_MUCH = 1e-3
+
+
+def promised(record: RunRecord) -> list[str]:
+    """What differential privacy a run claims, for whom and against whom; nothing for a run that claims none."""
+    found = record.privacy
+    if found is None or "relation" not in found:
+        return []
+    epsilon = "infinite" if found["epsilon"] is None else f"{found['epsilon']:.4g}"
+    lines = [
+        f"epsilon {epsilon} of one {found['unit']} at delta {found['delta']:g} ({found['accountant']}; neighbours: "
+        f"{found['relation']}), against {found['observer']}"
+    ]
+    for name, whose in (
+        ("group_person", "for the person with most"),
+        ("group_signal", "for the samples of one window"),
+    ):
+        group = found.get(name)
+        if group and group["epsilon"] is not None and group["windows"] > 1:
+            lines.append(f"{whose}, {group['windows']} windows: epsilon {group['epsilon']:.4g}")
+    if found.get("simulated_units"):
+        lines.append(f"simulated: the noise of {found['simulated_units']} units, and no promise to those there are")
+    if found["noise_source"] == "reproducible":
+        lines.append("the noise follows from the run's seed, for simulation: whoever knows it can take the noise off")
+    return lines
 
 
 def attacked(record: RunRecord) -> list[str]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import Message
 
+from experiments.commands import describe
 from experiments.errors import UserError
 from experiments.federation import Outcome
 from experiments.notation import build, canonical, parse
@@ -19,6 +21,8 @@ from experiments.search import space_of
 from experiments.spec import STRATEGIES, RunSpec
 from experiments.training.clients import SPENT, Clients
 from results.record import RunRecord
+from results.report import report
+from results.store import Store
 from strategies import Strategy, StrategyError
 from strategies.base import Job
 from strategies.privacy import noise
@@ -376,3 +380,20 @@ def test_records_of_open_runs_claim_nothing() -> None:
     assert record.privacy is None
     assert isinstance(Outcome(), Outcome)
     assert Strategy.local_dp.fget(STRATEGIES["fedavg"]()) is None
+
+
+def test_a_run_says_what_it_promises() -> None:
+    said = describe(run(*problem(strategy="dp_sgd(epsilon=8)", partition="by_person")))
+    assert "of one window at delta 1e-05 (prv; neighbours: add or remove one), against server, other offices" in said
+    assert "for the person with most, " in said
+    assert "whoever knows it can take the noise off" in said
+    assert "epsilon infinite" in describe(run(*problem(strategy="dp_sgd(noise_multiplier=0)")))
+    assert "no promise to those there are" in describe(run(*problem(strategy="dp_sgd(epsilon=8, simulate=9000)")))
+    assert "epsilon" not in describe(run(*problem()))
+
+
+def test_an_audited_run_that_promises_nothing_has_a_row(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.put(run(*problem(audit=True)))
+    text = report(store, tmp_path / "out").index.read_text()
+    assert "differential privacy" in text
