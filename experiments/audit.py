@@ -42,7 +42,6 @@ from experiments.training.evaluation import Rows, row_losses
 from strategies import Workload
 from strategies.dp_sgd import DpSgd
 from strategies.fedavg import FedAvg
-from strategies.privacy.audit import auc, one_run_ceiling, one_run_lower_bound, right_guesses, true_positive_rate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -164,6 +163,14 @@ def attack(scores: Floats, included: NDArray[np.bool_], delta: float) -> dict[st
     Half of the guesses say that the highest scores were in, half that the lowest were out.
     `auc` and `tpr_at_1pct` are None where all coins fell alike.
     """
+    from strategies.privacy.audit import (  # its statistics take half a second to import
+        auc,
+        one_run_ceiling,
+        one_run_lower_bound,
+        right_guesses,
+        true_positive_rate,
+    )
+
     m = len(scores)
     guesses = max(min(m, FEW), round(GUESSED * m))
     right = right_guesses(scores, included, guesses)

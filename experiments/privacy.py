@@ -25,17 +25,13 @@ from experiments.training.schedule import batch_size, learning_rate
 from strategies import PrivateSteps, Workload
 from strategies.privacy.accounting import Mechanism, check_delta, epsilon, noise_multiplier
 from strategies.privacy.gaussian import gaussian_mu
-from strategies.protection.base import Protected
+from strategies.protection.base import AUTO, Protected
 
 if TYPE_CHECKING:
-    from experiments.federation import ServerSide
     from experiments.run import RunData
-    from experiments.training.clients import ClientSide
     from strategies.dp_fedavg import DpFedAvg
     from strategies.dp_sgd import DpSgd
     from strategies.protection.shares import NoiseShares
-
-    Sides = tuple[ServerSide, ClientSide]
 
 MEANS_SHARE = 0.03  # of mu^2, for the feature means
 MEANS_CLIP = 20.0  # largest L2 norm of a row, or of a person's mean row, in them
@@ -158,19 +154,14 @@ def noise_shares(spec: RunSpec, workloads: Sequence[Workload], count: int) -> No
         return None
     from strategies.protection.shares import NoiseShares  # compiled: what sends no noise does without
 
-    offices, one = len(workloads), workloads[0].private
-    if not (central_noise(spec, offices) if strategy.central_dp else one and one.shared):
-        return None
-    if central := strategy.central_dp:
-        clip = central.clip_norm
-        sigma = central_noise(spec, offices)
+    offices, private, central, ours = len(workloads), workloads[0].private, strategy.central_dp, strategy.local_dp
+    if central:
+        sigma, clip = central_noise(spec, offices), central.clip_norm
         shares = NoiseShares(sigma, lambda _: clip, 1, lambda _: clip, True, strategy.min_offices, central.curious)
     else:
-        ours, private = strategy.local_dp, one
         assert ours is not None
         assert private is not None
-        assert ours.clip_norm is not None
-        step, divisor = ours.clip_norm, private.divisor
+        step, divisor = ours.clip_norm or 0.0, private.divisor  # without a clip there is no noise either
         shares = NoiseShares(
             private.shared * private.scale,
             lambda round_: learning_rate(spec, round_) * step / divisor,
@@ -180,7 +171,9 @@ def noise_shares(spec: RunSpec, workloads: Sequence[Workload], count: int) -> No
             strategy.min_offices,
             ours.curious,
         )
-    given = None if strategy.clip == "auto" else float(strategy.clip)
+    if not shares.noise_multiplier:
+        return None
+    given = None if strategy.clip == AUTO else float(strategy.clip)
     for round_ in (1, spec.rounds):  # the largest learning rate, and the smallest: there the grid is coarsest
         clip_of = given or shares.clip(round_, count)
         shares.grid(strategy.bits, offices, count, clip_of, round_, strategy.rounds_by)

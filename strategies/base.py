@@ -242,6 +242,57 @@ class Strategy(ABC):
         return type(self).gradient is not Strategy.gradient
 
 
+class Wrapper(Strategy):
+    """A strategy around another, `inner`: what it does not say itself, the inner one says; who serves it must."""
+
+    inner: Strategy
+
+    def initial(self, w: Vector, federation: Federation) -> Vector:
+        return self.inner.initial(w, federation)
+
+    def regroup(self, workloads: Sequence[Workload]) -> list[Workload]:
+        return self.inner.regroup(workloads)
+
+    def drift(self, w_t: Vector, memory: Memory) -> tuple[float, Vector | None]:
+        return self.inner.drift(w_t, memory)
+
+    def gradient(self, g: Any, w: Any, w_t: Any, memory: Mapping[str, Any]) -> Any:
+        return self.inner.gradient(g, w, w_t, memory)
+
+    @property
+    def changes_gradient(self) -> bool:
+        return self.inner.changes_gradient
+
+    @property
+    def local_dp(self) -> DpSgd | None:
+        return self.inner.local_dp
+
+    @property
+    def central_dp(self) -> DpFedAvg | None:
+        return self.inner.central_dp
+
+    def server_step(self, x: Any, d: Any, state: Memory) -> tuple[Any, Memory]:
+        return self.inner.server_step(x, d, state)
+
+    def weight(self, num_examples: int, num_batches: int) -> float:
+        return self.inner.weight(num_examples, num_batches)
+
+    def check_inner(self) -> None:
+        """Refuse a name in the place of a strategy."""
+        if not isinstance(self.inner, Strategy):
+            raise StrategyError(f"inner must be a strategy written as a call, {self.inner}(); found {self.inner!r}")
+
+    @property
+    def inner_sends_more(self) -> bool:
+        """Whether the inner strategy's messages hold more than a model and its update."""
+        return type(self.inner).open is not Strategy.open or type(self.inner).close is not Strategy.close
+
+    @property
+    def inner_weighs_alike(self) -> bool:
+        """Whether the inner strategy counts every client alike, whatever it holds and does."""
+        return self.inner.weight(1, 1) == self.inner.weight(2, 3)
+
+
 Weighting = Literal["uniform", "examples", "batches"]
 
 

@@ -6,8 +6,7 @@ flat clipping and the fixed-denominator estimator (2); with u_k = w_k - x the up
     d = (1 / m) (sum_{k in cohort} u_k min(1, C / ||u_k||) + N(0, sigma^2 C^2 I)),    x' = server_step(x, d)
 
 m is a public number: the expected number of clients (under protection that of those who answer, which everybody
-sees). Every client counts alike; weights by
-examples would move the mean by C n_max / N, and are refused.
+sees). Every client counts alike; weights by examples would move the mean by C n_max / N, and are refused.
 
     sampling=fixed      the run's own cohorts. No amplification is claimed: what counts is the most rounds that any
                         client takes part in
@@ -35,26 +34,24 @@ from strategies.base import (
     Strategy,
     StrategyError,
     Update,
-    Vector,
+    Wrapper,
     check_choice,
     check_range,
 )
-from strategies.dp_sgd import ACCOUNTANTS, check_budget
+from strategies.dp_sgd import check_budget
 from strategies.fedavg import FedAvg, SteppingServer, everyone
+from strategies.privacy import ACCOUNTANTS
 from strategies.wire import arrays_of, pack, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from flwr.serverapp import Grid
 
-    from strategies.dp_sgd import DpSgd
 
 SAMPLING = ("fixed", "poisson")
 
 
 @dataclass(frozen=True)
-class DpFedAvg(Strategy):
+class DpFedAvg(Wrapper):
     """Without noise, and with a clip that no update reaches, it is its inner strategy weighted uniformly.
 
     Args:
@@ -86,16 +83,15 @@ class DpFedAvg(Strategy):
     secure_rng: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.inner, Strategy):
-            raise StrategyError(f"inner must be a strategy written as a call, {self.inner}(); found {self.inner!r}")
+        self.check_inner()
         if not self.inner.linear or self.inner.protected:
             raise StrategyError(
                 f"{type(self.inner).__name__} cannot be noised centrally: the clip does not bound what one client does "
                 "to its result, since its server does more than to form sums"
             )
-        if type(self.inner).open is not Strategy.open or type(self.inner).close is not Strategy.close:
+        if self.inner_sends_more:
             raise StrategyError(f"{type(self.inner).__name__} sends more than an update, and only updates are clipped")
-        if self.inner.weight(1, 1) != self.inner.weight(2, 3):
+        if not self.inner_weighs_alike:
             raise StrategyError(
                 f"{type(self.inner).__name__} weights clients by private counts, so that one client may move the mean "
                 "by more than clip_norm / m: set weighting=uniform in it"
@@ -119,10 +115,6 @@ class DpFedAvg(Strategy):
     def central_dp(self) -> DpFedAvg | None:
         return self
 
-    @property
-    def local_dp(self) -> DpSgd | None:
-        return self.inner.local_dp
-
     def server(self, grid: Grid, federation: Federation) -> DpFedAvgServer:
         return DpFedAvgServer(self, federation)
 
@@ -138,24 +130,6 @@ class DpFedAvg(Strategy):
         if not norm < float("inf"):
             return np.zeros_like(u)
         return u if norm <= self.clip_norm else u * (self.clip_norm / norm)
-
-    # What the inner strategy says.
-
-    def initial(self, w: Vector, federation: Federation) -> Vector:
-        return self.inner.initial(w, federation)
-
-    def drift(self, w_t: Vector, memory: Memory) -> tuple[float, Vector | None]:
-        return self.inner.drift(w_t, memory)
-
-    def gradient(self, g: Any, w: Any, w_t: Any, memory: Mapping[str, Any]) -> Any:
-        return self.inner.gradient(g, w, w_t, memory)
-
-    @property
-    def changes_gradient(self) -> bool:
-        return self.inner.changes_gradient
-
-    def server_step(self, x: Any, d: Any, state: Memory) -> tuple[Any, Memory]:
-        return self.inner.server_step(x, d, state)
 
     def weight(self, num_examples: int, num_batches: int) -> float:
         return 1.0
@@ -177,30 +151,27 @@ class DpFedAvgServer(SteppingServer):
     ) -> Iterable[Message]:
         """To whoever is in the round, which under Poisson sampling may be nobody."""
         self.x = unpack(arrays)
-        self.round = config["server-round"] = server_round
+        config["server-round"] = server_round
         content = RecordDict({"arrays": arrays, "config": config})
-        return [Message(content, dst_node_id=node, message_type=MessageType.TRAIN) for node in _cohort(grid)]
+        return [
+            Message(content, dst_node_id=node, message_type=MessageType.TRAIN)
+            for node in cast(OfficeGrid, grid).offices
+        ]
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """x' = server_step(x, d)."""
-        from strategies.privacy.noise import from_seed, from_system  # compiled
+        from strategies.privacy.noise import stream_of  # compiled
 
         total = np.zeros(len(self.x))
         for message in replies:
             total += self.dp.clipped(unpack(arrays_of(message.content)).astype(np.float64) - self.x)
         if sigma := self.federation.noise_multiplier:
             entropy = np.random.SeedSequence(self.federation.seed, spawn_key=(_NOISE, server_round))
-            stream = from_system() if self.dp.secure_rng else from_seed(entropy)
-            total += stream.normals(len(total), sigma * self.dp.clip_norm)
+            total += stream_of(entropy, self.dp.secure_rng).normals(len(total), sigma * self.dp.clip_norm)
         x, self.state = self.strategy.server_step(self.x, total / self.federation.cohort, self.state)
         return pack(x.astype(self.x.dtype, copy=False)), None
 
 
 _NOISE = 5  # of a strategy's own chance (`experiments.seeds`)
-
-
-def _cohort(grid: Grid) -> Iterable[int]:
-    """Node ids of the round's clients."""
-    return cast(OfficeGrid, grid).offices

@@ -20,21 +20,20 @@ by one unit more or less (add or remove). Epsilon is that of one run: tuning is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from strategies.base import (
     Federation,
-    Memory,
     Strategy,
     StrategyError,
-    Vector,
-    Workload,
+    Wrapper,
     check_choice,
     check_range,
 )
 from strategies.fedavg import FedAvg
+from strategies.privacy import ACCOUNTANTS
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
@@ -42,11 +41,10 @@ if TYPE_CHECKING:
 
 UNITS = ("window", "person")
 NOISE = ("own", "shared")
-ACCOUNTANTS = ("prv", "rdp")
 
 
 @dataclass(frozen=True)
-class DpSgd(Strategy):
+class DpSgd(Wrapper):
     """Without noise and with a clip that nothing reaches it is its inner strategy under Poisson sampling.
 
     Args:
@@ -86,13 +84,12 @@ class DpSgd(Strategy):
     secure_rng: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.inner, Strategy):
-            raise StrategyError(f"inner must be a strategy written as a call, {self.inner}(); found {self.inner!r}")
+        self.check_inner()
         if self.inner.dp != "after_noise":
             raise StrategyError(
                 f"{type(self.inner).__name__} cannot train under DP-SGD: {self.inner.dp.removeprefix('refused: ')}"
             )
-        if type(self.inner).open is not Strategy.open or type(self.inner).close is not Strategy.close:
+        if self.inner_sends_more:
             raise StrategyError(f"{type(self.inner).__name__} sends more than an update, and only updates are noised")
         check_budget(self.epsilon, self.noise_multiplier, self.delta)
         check_choice("unit", self.unit, UNITS)
@@ -105,7 +102,7 @@ class DpSgd(Strategy):
             check_range("clip_norm", self.clip_norm, 1e-9, 1e9)
         elif self.noise_multiplier != 0:
             raise StrategyError("clip_norm=none bounds nothing, so no noise is enough; add noise_multiplier=0")
-        if self.noise == "shared" and self.inner.weight(1, 1) != self.inner.weight(2, 3):
+        if self.noise == "shared" and not self.inner_weighs_alike:
             raise StrategyError(
                 "noise=shared needs weighting=uniform in its inner strategy: by examples, one row in a large office "
                 "would move the mean more than the noise is made for"
@@ -119,32 +116,8 @@ class DpSgd(Strategy):
     def linear(self) -> bool:  # type: ignore[override]
         return self.inner.linear
 
-    # What the inner strategy says.
-
     def server(self, grid: Grid, federation: Federation) -> FlowerStrategy:
         return self.inner.server(grid, federation)
-
-    def initial(self, w: Vector, federation: Federation) -> Vector:
-        return self.inner.initial(w, federation)
-
-    def regroup(self, workloads: Sequence[Workload]) -> list[Workload]:
-        return self.inner.regroup(workloads)
-
-    def drift(self, w_t: Vector, memory: Memory) -> tuple[float, Vector | None]:
-        return self.inner.drift(w_t, memory)
-
-    def gradient(self, g: Any, w: Any, w_t: Any, memory: Mapping[str, Any]) -> Any:
-        return self.inner.gradient(g, w, w_t, memory)
-
-    @property
-    def changes_gradient(self) -> bool:
-        return self.inner.changes_gradient
-
-    def server_step(self, x: Any, d: Any, state: Memory) -> tuple[Any, Memory]:
-        return self.inner.server_step(x, d, state)
-
-    def weight(self, num_examples: int, num_batches: int) -> float:
-        return self.inner.weight(num_examples, num_batches)
 
     def search_space(self) -> dict[str, Any]:
         """The clip; the inner strategy's own stay as they are written."""

@@ -256,15 +256,11 @@ class Protection:
 
     def _noise(self, round_: int, client: int) -> NoiseStream:
         """The stream of an office's share of a round's noise."""
-        from strategies.privacy.noise import from_seed, from_system  # compiled: what sends no noise does without
+        from strategies.privacy.noise import stream_of  # compiled: what sends no noise does without
 
         ours = self.strategy.central_dp or self.strategy.local_dp
         assert ours is not None
-        return (
-            from_system()
-            if ours.secure_rng
-            else from_seed(sequence(self.side.spec.seed, Purpose.SHARE, round_, client))
-        )
+        return stream_of(sequence(self.side.spec.seed, Purpose.SHARE, round_, client), ours.secure_rng)
 
     def prepare(self, jobs: Sequence[Job]) -> None:
         """Work ahead while the offices train."""

@@ -141,11 +141,9 @@ class PrivateStep:
     def __init__(self, trainer: FusedTrainer, work: Workload, round_: int, client: int) -> None:
         from experiments.training import ghost  # compiled: what trains in the open does without
         from experiments.training.private import Chance
-        from strategies.privacy.noise import words_for
 
         assert work.private is not None
         self.step, self.trainer, self.work, self.private = ghost.step, trainer, work, work.private
-        self.words_for = words_for
         self.chance = Chance.of(trainer.spec, work, round_, client)
         self.bounds = NO_BOUNDS if self.private.persons is None else self.private.persons
 
@@ -156,7 +154,7 @@ class PrivateStep:
         private, trainer = self.private, self.trainer
         clip, sigma = private.clip_norm or 0.0, private.scale * private.noise_multiplier * (private.clip_norm or 0.0)
         rows = self.chance.rows(self.work)
-        words = self.chance.noise.words(self.words_for(len(w))) if sigma else NO_WORDS
+        words = self.chance.words(len(w)) if sigma else NO_WORDS
         one = np.empty_like(w) if len(self.bounds) else NONE
         data = (trainer.widths, trainer.x, trainer.y, trainer.lengths, rows, self.bounds, words, one)
         self.step(w, v, *drift, *data, clip, sigma, private.divisor, lr, momentum, decay, a)

@@ -23,7 +23,7 @@ import numpy as np
 from numba import njit, types
 
 from experiments.training import kernel
-from experiments.training.kernel import block, mask, multiply, rectify, softmax_error
+from experiments.training.kernel import block, errors, multiply
 from strategies.privacy import noise
 from strategies.privacy.noise import add_normals
 
@@ -37,25 +37,6 @@ _STEP = types.void(
     _vector, _vector, _given, _given, _integers, _rows, _labels, types.float64[::1],
     types.Array(types.int64, 1, "C", readonly=True), _integers, types.uint32[::1], _vector, _f, _f, _f, _f, _f, _f, _f,
 )  # fmt: skip
-
-
-@njit(cache=True)
-def _errors(blocks: Any, widths: Any, x: Any, y: Any, rows: Any, h: Any, d: Any) -> None:
-    """What every layer reads, h, and the gradient of each row's loss by what it gives, d."""
-    layers, size = len(blocks), len(rows)
-    for row in range(size):
-        source, target = x[rows[row]], h[0][row]
-        for column in range(len(source)):
-            target[column] = source[column]
-    for level in range(layers - 1):
-        width = widths[level + 1]
-        multiply(h[level][:size], blocks[level], h[level + 1][:size, :width], False, False, 1.0, 0.0)
-        rectify(h[level + 1][:size], width)
-    multiply(h[-1][:size], blocks[-1], d[-1][:size], False, False, 1.0, 0.0)
-    softmax_error(d[-1][:size], y, rows, 1.0)
-    for level in range(layers - 1, 0, -1):
-        multiply(d[level][:size], blocks[level][: widths[level]], d[level - 1][:size], False, True, 1.0, 0.0)
-        mask(d[level - 1][:size], h[level][:size])
 
 
 @njit(cache=True)
@@ -98,13 +79,13 @@ def _clip(h: Any, d: Any, rows: Any, lengths: Any, clip: float) -> None:
         if factor == 1:
             continue
         for level in range(len(d)):
-            errors = d[level][row]
+            own = d[level][row]
             if factor == 0:
-                errors[:] = 0
+                own[:] = 0
                 h[level][row][:-1] = 0
             else:
-                for column in range(len(errors)):
-                    errors[column] *= factor
+                for column in range(len(own)):
+                    own[column] *= factor
 
 
 def _compiled(sources: str) -> Any:
@@ -163,7 +144,7 @@ def _compiled(sources: str) -> Any:
             for person in range(len(bounds) - 1):
                 chosen = rows[bounds[person] : bounds[person + 1]]
                 size = len(chosen)
-                _errors(blocks, widths, x, y, chosen, h, d)
+                errors(blocks, widths, x, y, chosen, h, d, 1.0)
                 for level in range(layers):
                     multiply(h[level][:size], d[level][:size], parts[level], True, False, 1.0 / size, 0.0)
                 factor = np.float32(scale * _factor(_squared(one), clip))
@@ -174,7 +155,7 @@ def _compiled(sources: str) -> Any:
             for start in range(0, len(rows), ROWS):
                 chosen = rows[start : start + ROWS]
                 size = len(chosen)
-                _errors(blocks, widths, x, y, chosen, h, d)
+                errors(blocks, widths, x, y, chosen, h, d, 1.0)
                 if clip > 0:
                     _clip(h, d, chosen, lengths, clip)
                 for level in range(layers):

@@ -126,6 +126,27 @@ def softmax_error(d: Any, labels: Any, rows: Any, factor: float) -> float:
 
 
 @njit(cache=True)
+def errors(blocks: Any, widths: Any, x: Any, y: Any, rows: Any, h: Any, d: Any, factor: float) -> float:
+    """What every layer reads, h, and `factor` times the gradient of each row's loss by what it gives, d, in place; the
+    summed loss of the rows."""
+    layers, size = len(blocks), len(rows)
+    for row in range(size):
+        source, target = x[rows[row]], h[0][row]
+        for column in range(len(source)):
+            target[column] = source[column]
+    for level in range(layers - 1):
+        width = widths[level + 1]
+        multiply(h[level][:size], blocks[level], h[level + 1][:size, :width], False, False, 1.0, 0.0)
+        rectify(h[level + 1][:size], width)
+    multiply(h[-1][:size], blocks[-1], d[-1][:size], False, False, 1.0, 0.0)
+    total = softmax_error(d[-1][:size], y, rows, factor)
+    for level in range(layers - 1, 0, -1):
+        multiply(d[level][:size], blocks[level][: widths[level]], d[level - 1][:size], False, True, 1.0, 0.0)
+        mask(d[level - 1][:size], h[level][:size])
+    return total
+
+
+@njit(cache=True)
 def pull(w: Any, w_t: Any, b: Any, lr: float, decay: float, a: float) -> None:
     """w -= lr (decay w + a (w - w_t) + b), in place; w_t and b may be empty where they do not count."""
     rate, keep, force = np.float32(lr), np.float32(decay), np.float32(a)
@@ -196,19 +217,7 @@ def train(
             epoch, start = epoch + 1, 0
         rows = orders[epoch, start : start + batch]
         size = len(rows)
-        for row in range(size):
-            source, target = x[rows[row]], h[0][row]
-            for column in range(len(source)):
-                target[column] = source[column]
-        for level in range(layers - 1):
-            width = widths[level + 1]
-            multiply(h[level][:size], blocks[level], h[level + 1][:size, :width], False, False, 1.0, 0.0)
-            rectify(h[level + 1][:size], width)
-        multiply(h[-1][:size], blocks[-1], d[-1][:size], False, False, 1.0, 0.0)
-        total += softmax_error(d[-1][:size], y, rows, -lr / size)
-        for level in range(layers - 1, 0, -1):
-            multiply(d[level][:size], blocks[level][: widths[level]], d[level - 1][:size], False, True, 1.0, 0.0)
-            mask(d[level - 1][:size], h[level][:size])
+        total += errors(blocks, widths, x, y, rows, h, d, -lr / size)
         if drifts and not len(v):
             pull(w, w_t, b, lr, decay, a)
         for level in range(layers):

@@ -20,7 +20,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from experiments.errors import UserError
 from experiments.training.flat import Flat
-from experiments.training.private import Chance
 from experiments.training.schedule import batch_size, epoch_orders, learning_rate
 from strategies import Job, Strategy, Update, Workload
 
@@ -96,6 +95,8 @@ class ReferenceTrainer:
 
     def _private(self, work: Workload, job: Job, client: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, int]]:
         """Of every step: (sum of clipped gradients + noise) / divisor; nothing is said of the loss."""
+        from experiments.training.private import Chance  # compiled: what trains in the open does without
+
         private = work.private
         assert private is not None
         chance = Chance.of(self.spec, work, job.round, client)

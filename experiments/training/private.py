@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.seeds import Purpose, sequence
-from strategies.privacy.noise import NoiseStream, from_seed, from_system
+from strategies.privacy.noise import NoiseStream, stream_of, words_for
 
 if TYPE_CHECKING:
     from experiments.spec import RunSpec
@@ -35,6 +35,10 @@ class Chance:
         """The streams of a round."""
         return cls(*(noise_stream(spec, work, use, round_, client) for use in (Purpose.SAMPLING, Purpose.NOISE)))
 
+    def words(self, count: int) -> NDArray[np.uint32]:
+        """What the noise of so many weights is made of."""
+        return self.noise.words(words_for(count))
+
     def rows(self, work: Workload) -> NDArray[np.int64]:
         """The rows of the next step, by a coin for each; all of them at rate 1."""
         assert work.private is not None
@@ -46,4 +50,4 @@ class Chance:
 def noise_stream(spec: RunSpec, work: Workload, purpose: Purpose, round_: int, client: int) -> NoiseStream:
     """A stream of a client's own; round 0 is before the first."""
     assert work.private is not None
-    return from_system() if work.private.secure_rng else from_seed(sequence(spec.seed, purpose, round_, client))
+    return stream_of(sequence(spec.seed, purpose, round_, client), work.private.secure_rng)

@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strategies.base import StrategyError, check_choice, check_range
+from strategies.privacy import ACCOUNTANTS
 from strategies.privacy.gaussian import (
     check_probability,
     gaussian_delta,
@@ -56,8 +57,6 @@ __all__ = [
     "orders_text",
     "shared_noise",
 ]
-
-ACCOUNTANTS = ("prv", "rdp")
 
 # Opacus's own (1.1 to 10.9, 12 to 63), and more above, without which epsilons under 0.4 come out far too high.
 RDP_ORDERS: tuple[float, ...] = (

@@ -42,9 +42,9 @@ from numpy.typing import NDArray
 
 from strategies.base import StrategyError, check_choice, check_range
 from strategies.privacy.noise import NoiseStream
+from strategies.privacy.shares import LEAST_STD
 
 LARGEST_NUMERATOR = 1 << 47
-COARSEST = 2  # least standard deviation of a share, in units of the grid
 TAIL = 10  # standard deviations at which a share is clamped
 LARGEST_GROWTH = 0.1  # of the sensitivity, by rounding
 ROUNDINGS = ("nearest", "stochastic")
@@ -110,11 +110,11 @@ def share_variance(noise_multiplier: float, sensitivity: float, min_offices: int
             f"min_offices={min_offices}: no noise would be left that they do not know. Raise min_offices"
         )
     exact = (Fraction(noise_multiplier) * Fraction(sensitivity)) ** 2 / (min_offices - curious)
-    if exact < COARSEST**2:
-        more = "" if exact == 0 else f" {_doublings(COARSEST / math.sqrt(exact))} more would do"
+    if exact < LEAST_STD**2:
+        more = "" if exact == 0 else f" {_doublings(LEAST_STD / math.sqrt(exact))} more would do"
         raise StrategyError(
-            f"the grid is too coarse for the noise: a share must have a standard deviation of at least {COARSEST} grid "
-            f"units; found {math.sqrt(exact):.3g}.{more or ' Give a noise multiplier and a sensitivity above 0'}"
+            f"the grid is too coarse for the noise: a share must have a standard deviation of at least {LEAST_STD:g} "
+            f"grid units; found {math.sqrt(exact):.3g}.{more or ' Give a noise multiplier and a sensitivity above 0'}"
         )
     if exact > LARGEST_NUMERATOR:
         raise StrategyError(
@@ -163,32 +163,6 @@ def share_bound(variance: int) -> int:
     Of a sum of K independent shares the same at K times the variance: its tail is no heavier.
     """
     return math.isqrt(TAIL**2 * variance - 1) + 1
-
-
-def slot_bits(bits: int, offices: int, variance: int, modular: bool = False) -> int:
-    """Width of a slot that holds the noised sum of all offices, where `bits` hold the sum without noise.
-
-    The sum of what K offices send without noise is in [0, 2^bits - 2] (`maths.fixed_point`).
-
-        under encryption       an office adds its share, clamped to h = share_bound(variance), and h itself, so that it
-                               sends 0 or more: 2^bits - 2 + 2 K h < 2^width, no slot can overflow into its neighbour
-        modular (masks)        a sum may wrap and be read around its middle, so that only the sum's own tail counts,
-                               2^bits - 2 + 2 share_bound(K s^2) < 2^width, and no share is clamped
-
-    Raises:
-        StrategyError: more than 32 bits.
-    """
-    check_range("bits", bits, 8, 32)
-    check_range("offices", offices, 1)
-    check_range("variance", variance, 1)
-    room = share_bound(offices * variance) if modular else offices * share_bound(variance)
-    width = ((1 << bits) - 2 + 2 * room).bit_length()
-    if width > 32:
-        raise StrategyError(
-            f"a slot has at most 32 bits; {offices} shares of standard deviation {math.sqrt(variance):.3g} on a grid "
-            f"of {bits} bits need {width}: take {_bits(width - 32)} fewer, or less noise"
-        )
-    return width
 
 
 def _doublings(factor: float) -> str:

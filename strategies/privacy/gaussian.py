@@ -18,9 +18,6 @@ from __future__ import annotations
 
 import math
 
-from scipy.optimize import brentq
-from scipy.special import erfcx, ndtr, ndtri
-
 from strategies.base import StrategyError
 
 SQRT2 = math.sqrt(2.0)
@@ -45,6 +42,8 @@ def gaussian_delta(mu: float, epsilon: float) -> float:
 
 def _delta(mu: float, y: float) -> float:
     """delta at epsilon = mu (y + mu/2)."""
+    from scipy.special import erfcx, ndtr  # half a second, which a run without privacy does without
+
     tail = math.exp(-y * y / 2) / 2
     above = tail * erfcx(y / SQRT2) if y > 0 else ndtr(-y)  # Phi(-y); beside each other the tails lose no digits
     return max(0.0, float(above - tail * erfcx((y + mu) / SQRT2)))
@@ -57,6 +56,8 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
         raise StrategyError(f"mu must be at least 0; found {mu!r}")
     if math.isinf(mu) or gaussian_delta(mu, 0.0) <= delta:
         return mu if math.isinf(mu) else 0.0
+    from scipy.optimize import brentq
+
     # Phi(-y) <= exp(-y^2/2) for y >= 0: the root lies below sqrt(2 log(1/delta)), whatever mu is.
     y = brentq(lambda y: _delta(mu, y) / delta - 1.0, -mu / 2, math.sqrt(-2 * math.log(delta)), xtol=1e-13, rtol=1e-14)
     return max(0.0, mu * (y + mu / 2))
@@ -67,6 +68,9 @@ def gaussian_mu(epsilon: float, delta: float) -> float:
     check_probability("delta", delta)
     if not (epsilon >= 0.0 and math.isfinite(epsilon)):
         raise StrategyError(f"epsilon must be at least 0 and finite; found {epsilon!r}")
+    from scipy.optimize import brentq
+    from scipy.special import ndtri
+
     if epsilon == 0.0:
         return float(2 * ndtri((1 + delta) / 2))  # delta = 2 Phi(mu/2) - 1
     tail = math.sqrt(-2 * math.log(delta))

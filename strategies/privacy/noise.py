@@ -117,6 +117,11 @@ def from_system() -> NoiseStream:
     return NoiseStream(random_key(), "os")
 
 
+def stream_of(entropy: np.random.SeedSequence, secure: bool) -> NoiseStream:
+    """The operating system's stream if it is to be secure, else that of the seed."""
+    return from_system() if secure else from_seed(entropy)
+
+
 def words_for(count: int) -> int:
     """Words that `count` normals take: the next even number."""
     return count + count % 2

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from strategies.base import (
     Federation,
-    Memory,
     Strategy,
     StrategyError,
     Vector,
+    Wrapper,
     check_choice,
     check_range,
 )
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     import numpy as np
     from flwr.serverapp import Grid
 
-    from strategies.dp_fedavg import DpFedAvg
-    from strategies.dp_sgd import DpSgd
     from strategies.privacy.noise import NoiseStream
     from strategies.protection.desk import Desk
     from strategies.protection.meter import Meter
@@ -74,7 +72,7 @@ NARROW = 16  # below so many bits rounding to nearest would lose small updates
 
 
 @dataclass(frozen=True)
-class Protected(Strategy):
+class Protected(Wrapper):
     """Base of the protected strategies.
 
     Args:
@@ -102,8 +100,7 @@ class Protected(Strategy):
     allow_two: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.inner, Strategy):
-            raise StrategyError(f"inner must be a strategy written as a call, {self.inner}(); found {self.inner!r}")
+        self.check_inner()
         if isinstance(self.inner, Protected):
             raise StrategyError(f"inner={type(self.inner).__name__} is protected already; protect a sum once")
         if not self.inner.linear:
@@ -111,8 +108,7 @@ class Protected(Strategy):
                 f"{type(self.inner).__name__} cannot be protected: it is not linear, its server does more with updates "
                 "than to form weighted sums, and under protection it sees none"
             )
-        sends_more = type(self.inner).open is not Strategy.open or type(self.inner).close is not Strategy.close
-        if sends_more and self.inner.central_dp is None:  # whose clipping is done here
+        if self.inner_sends_more and self.inner.central_dp is None:  # whose clipping is done here
             raise StrategyError(f"{type(self.inner).__name__} sends more than an update; only updates can be protected")
         check_range("bits", self.bits, 8, 32)
         check_choice("rounding", self.rounding, (AUTO, *ROUNDINGS))
@@ -229,30 +225,6 @@ class Protected(Strategy):
         from strategies.protection.office import ProtectedOffice
 
         return ProtectedOffice(self, office)
-
-    def drift(self, w_t: Vector, memory: Memory) -> tuple[float, Vector | None]:
-        return self.inner.drift(w_t, memory)
-
-    def gradient(self, g: Any, w: Any, w_t: Any, memory: Mapping[str, Any]) -> Any:
-        return self.inner.gradient(g, w, w_t, memory)
-
-    @property
-    def local_dp(self) -> DpSgd | None:
-        return self.inner.local_dp
-
-    @property
-    def central_dp(self) -> DpFedAvg | None:
-        return self.inner.central_dp
-
-    @property
-    def changes_gradient(self) -> bool:
-        return self.inner.changes_gradient
-
-    def server_step(self, x: Any, d: Any, state: Memory) -> tuple[Any, Memory]:
-        return self.inner.server_step(x, d, state)
-
-    def weight(self, num_examples: int, num_batches: int) -> float:
-        return self.inner.weight(num_examples, num_batches)
 
     def search_space(self) -> dict[str, Any]:
         """Nothing of its own: what is to be tuned is the inner strategy. What that forbids stays forbidden."""

@@ -14,7 +14,6 @@ from flwr.app import Message
 
 from experiments.commands import describe
 from experiments.errors import UserError
-from experiments.federation import Outcome
 from experiments.notation import build, canonical, parse
 from experiments.run import advance, deal_rows, run, sides
 from experiments.search import space_of
@@ -296,7 +295,6 @@ def test_poisson_cohorts_vary_and_may_be_empty() -> None:
     fixed = run(*problem(strategy="dp_fedavg(noise_multiplier=0.1)", fraction=0.25, rounds=12))
     assert fixed.privacy["sampling_rate"] == 1
     assert 3 <= fixed.privacy["steps"] <= 12, "the rounds of who is in most"
-    assert len({sum(1 for office in one.offices if office.bytes_up) for one in (record, fixed)}) >= 1
 
 
 def test_an_update_that_is_not_finite_counts_as_none() -> None:
@@ -378,7 +376,6 @@ def test_flowers_central_noise_is_accounted_for_as_ours() -> None:
 def test_records_of_open_runs_claim_nothing() -> None:
     record: RunRecord = run(*problem())
     assert record.privacy is None
-    assert isinstance(Outcome(), Outcome)
     assert Strategy.local_dp.fget(STRATEGIES["fedavg"]()) is None
 
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, chisquare, kstest
 
 from strategies.base import StrategyError
-from strategies.maths.fixed_point import FixedPoint
 from strategies.privacy import discrete
 from strategies.privacy.discrete import (
     LARGEST_NUMERATOR,
@@ -23,7 +22,6 @@ from strategies.privacy.discrete import (
     grid_sensitivity,
     share_bound,
     share_variance,
-    slot_bits,
 )
 from strategies.privacy.noise import NoiseStream, from_seed, from_system
 
@@ -231,24 +229,6 @@ def test_what_rounding_costs() -> None:
 @given(st.integers(1, LARGEST_NUMERATOR))
 def test_the_bound_of_a_share_is_ten_deviations_rounded_up(variance: int) -> None:
     assert (share_bound(variance) - 1) ** 2 < 100 * variance <= share_bound(variance) ** 2
-
-
-@GENERATED
-@given(st.integers(10, 20), st.integers(1, 30), st.integers(1, 10**7))
-def test_no_slot_overflows_and_none_is_wider_than_it_must_be(bits: int, offices: int, variance: int) -> None:
-    grid, bound = FixedPoint(bits, offices), share_bound(variance)
-    highest = sum(2 * grid.offset(1 / offices) + 2 * bound for _ in range(offices))  # every office at its most
-    width = slot_bits(bits, offices, variance)
-    assert highest < 2**width
-    assert 2 ** (width - 1) <= 2**bits - 2 + 2 * offices * bound
-    assert bits <= slot_bits(bits, offices, variance, modular=True) <= width
-
-
-def test_a_slot_of_more_than_32_bits_is_refused() -> None:
-    assert slot_bits(16, 4, 30_000**2) == 22
-    assert slot_bits(16, 4, 30_000**2, modular=True) == 21
-    with pytest.raises(StrategyError, match=r"at most 32 bits.*need 33: take 1 bit fewer"):
-        slot_bits(20, 4, 10**16)
 
 
 def test_noise_of_a_model_takes_some_ten_milliseconds() -> None:

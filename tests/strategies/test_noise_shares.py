@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Any
 
@@ -227,4 +226,3 @@ def test_shared_noise_wants_a_protected_sum_of_single_steps(options: dict[str, A
 def test_it_learns_under_little_noise() -> None:
     little = CENTRAL.replace("noise_multiplier=2", "noise_multiplier=0.01")
     assert run(*problem(strategy=little, rounds=6)).final.score > 0.6
-    assert dataclasses.is_dataclass(NoiseShares)
