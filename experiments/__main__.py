@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,6 +41,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; finished runs are kept", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `list | head`: whoever reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+class Parser(argparse.ArgumentParser):
+    """That of a command: it knows what a misspelt option may have meant."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, unknown = super().parse_known_args(args, namespace)
+        for word in unknown:
+            name = word.partition("=")[0]
+            known = [option for action in self._actions for option in action.option_strings]
+            close = difflib.get_close_matches(name, known, 1, cutoff=0.75)
+            hint = f"did you mean {close[0]}?" if close else "--help lists what there is"
+            if name.startswith("-") and not close and "--strategy" in known:
+                hint += "; options of a strategy are written with it: --strategy 'dp_sgd(epsilon=8)'"
+            self.error(f"unknown {'option' if name.startswith('-') else 'argument'} {name}; {hint}")
+        return found, unknown
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="python -m experiments", description="A benchmark of federated aggregation strategies."
     )
-    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
 
     run = commands.add_parser(
         "run", help="one run", description="One run: train a federation and record what came out."

@@ -19,7 +19,8 @@ from experiments.notation import canonical
 from experiments.privacy import noise_shares, participation
 from experiments.spec import DEFAULT_CLIENTS, RunSpec
 from strategies import Workload
-from strategies.privacy.accounting import Mechanism, epsilon, group, orders_text, shared_noise
+from strategies.privacy.accounting import Mechanism, epsilon, group, orders_text
+from strategies.privacy.shares import shared_noise
 from strategies.protection.base import AUTO, Protected
 
 if TYPE_CHECKING:
@@ -134,8 +135,9 @@ def _claim(ours: DpSgd | DpFedAvg, spent: _Spent) -> dict[str, Any]:
 
 def _local(spec: RunSpec, ours: DpSgd, data: RunData, clients: ClientSide, outcome: Outcome) -> dict[str, Any]:
     """Of the offices' steps."""
-    histories = [_history(work, rounds) for work, rounds in zip(clients.workloads, outcome.trained, strict=True)]
-    by_person = _by_persons(clients.workloads, data.train.person)
+    workloads = clients.planned or clients.workloads  # the promise knows nothing of an audit's coins
+    histories = [_history(work, rounds) for work, rounds in zip(workloads, outcome.trained, strict=True)]
+    by_person = _by_persons(workloads, data.train.person)
     together = ours.noise == "shared"  # a step of all offices has one noise, whose shares add up
     if ours.unit == "person":
         worst = _Spent.worst((_composed([histories[k] for k, _ in held], together) for held in by_person), ours)
@@ -150,7 +152,7 @@ def _local(spec: RunSpec, ours: DpSgd, data: RunData, clients: ClientSide, outco
             "group_person": {"windows": most, "epsilon": _Spent.worst(whole, ours, "prv").epsilon},
             "group_signal": {"windows": beside, "epsilon": _Spent.worst(touched, ours, "prv").epsilon},
         }
-    works = [(work, work.private) for work in clients.workloads if work.private]
+    works = [(work, work.private) for work in workloads if work.private]
     return (
         _claim(ours, worst)
         | {

@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
         by = ", made by other code" if other else ""
         _say(f"run {spec.run_id} is in {options.results} already{by}; --no-store runs it again")
     if record is None:
-        check(loaded)
+        check(loaded, engine=options.engine)
         if options.save_model:
             check_writable(options.save_model)
             if spec.strategy.protected and options.engine != "inprocess":
@@ -95,11 +95,26 @@ def describe(record: RunRecord) -> str:
         )
     lines += [f"note: {note}" for note in record.data.notes]
     cost = record.cost
+    lines += left_out(record)
     lines += protected_by(record)
     lines += promised(record)
     lines += attacked(record)
     lines.append(f"{cost.wall_s:.1f} s, {cost.bytes_up / 1e6:.1f} MB up, {cost.bytes_down / 1e6:.1f} MB down")
     return "\n".join(lines)
+
+
+def left_out(record: RunRecord) -> list[str]:
+    """Offices that vanished in the middle of rounds, and updates that were refused; nothing where all went well."""
+    lines = []
+    for text, counts in (
+        ("offices that vanished", {office.name: office.dropped for office in record.offices}),
+        ("updates left out", {office.name: office.rejected for office in record.offices}),
+    ):
+        if any(counts.values()):
+            which = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+            rounds = f"{len(record.rounds)} round{'s' * (len(record.rounds) != 1)}"
+            lines.append(f"{text}, in {rounds}: {sum(counts.values())} ({which})")
+    return lines
 
 
 def protected_by(record: RunRecord) -> list[str]:
@@ -156,11 +171,14 @@ def attacked(record: RunRecord) -> list[str]:
         return []
     promised, auc = record.privacy["epsilon"], found["auc"]
     claim = "nothing is promised" if promised is None else f"epsilon {promised:.3g} is promised"
+    weak = promised is not None and found["ceiling"] < promised
+    lines = [f"so few guesses could not refute epsilon {promised:.3g}, even all right"] if weak else []
     return [
         f"audit by {found['unit']}, {claim}: {found['included']} of {found['canaries']} canaries were in; AUC "
         f"{'-' if auc is None else f'{auc:.3f}'}, true positives at 1 % false {percent(found['tpr_at_1pct'])}",
         f"{found['right']} of {found['guesses']} guesses right: epsilon is at least {found['lower_bound']:.2f} with "
         f"{100 * found['confidence']:.0f} % confidence (all right: {found['ceiling']:.2f}); {found['caveat']}",
+        *lines,
     ]
 
 
@@ -176,7 +194,7 @@ def sweep(options: argparse.Namespace) -> int:
     grid, loaded, found = _load_grid(options)
     store = Store(options.results)
     todo = plan(loaded.specs, store, options.engine, options.rerun_stale)
-    check(loaded, todo.todo)
+    check(loaded, todo.todo, options.engine)
     if options.strict and todo.stale:
         raise UserError(f"{len(todo.stale)} stored runs were made by other code; --rerun-stale makes them again")
     if options.dry_run:

@@ -41,7 +41,7 @@ class Outcome:
         models: (M, d) final models, M = 1 or one an office.
         evaluation: of the final models.
         diverged: why the run could not go on, or None.
-        bytes_up, bytes_down, rejected: by client.
+        bytes_up, bytes_down, rejected, dropped: by client.
         trained: rounds that each client was asked to train in.
         bytes_by_round: of all clients, by (`up` or `down`, round), under protection alone.
         seconds: by phase.
@@ -55,6 +55,7 @@ class Outcome:
     bytes_up: list[int] = field(default_factory=list)
     bytes_down: list[int] = field(default_factory=list)
     rejected: list[int] = field(default_factory=list)
+    dropped: list[int] = field(default_factory=list)
     trained: list[int] = field(default_factory=list)
     bytes_by_round: Counter[tuple[str, int]] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -62,7 +63,7 @@ class Outcome:
 
     def add(self, grid: OrderedGrid) -> None:
         """What a Grid counted since it was made."""
-        for name in ("bytes_up", "bytes_down", "rejected", "trained"):
+        for name in ("bytes_up", "bytes_down", "rejected", "dropped", "trained"):
             counted = getattr(grid, name)
             before = getattr(self, name) or [0] * len(counted)
             setattr(self, name, [old + new for old, new in zip(before, counted, strict=True)])

@@ -113,11 +113,14 @@ def build(call: Call, registry: Mapping[str, type], kind: str) -> Any:
         raise UserError(
             f"{call.name}: {len(call.args)} values without a name; write key=value (options: {_listed(names)})"
         )
+    nested = {field.name for field in fields if str(field.type).casefold() == kind}  # fields that hold their own kind
     values: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     for key, value in [*zip(names[:1], call.args, strict=False), *call.kwargs]:
         if key in values or key in extra:
             raise UserError(f"{call.name}: option {key!r} is given twice")
+        if key in nested and isinstance(value, str):
+            value = Call(value)  # a bare name stands where only a strategy may
         built = _built(value, registry, kind)
         if key in names:
             values[key] = built

@@ -11,6 +11,7 @@ from time import perf_counter
 
 import numpy as np
 
+from experiments import audit, privacy
 from experiments.data import SOURCES, load, load_default
 from experiments.engines import flower
 from experiments.run import RunData, deal_rows, prepare, resolved, sources
@@ -18,6 +19,7 @@ from experiments.seeds import Purpose, stream
 from experiments.spec import RunSpec
 from experiments.training.clients import ClientSide, trainer
 from experiments.training.evaluation import Evaluator, Rows
+from experiments.training.schedule import steps_a_round
 from partitions import Deal
 from results.store import Store
 from strategies import Federation, Job, Workload
@@ -71,8 +73,9 @@ def load_data(specs: Iterable[RunSpec], path: Path | None, may_fall_back: bool, 
     return Loaded([resolved(spec, data[data_key(spec)]) for spec in specs], data, message)
 
 
-def check(loaded: Loaded, specs: Iterable[RunSpec] | None = None) -> None:
-    """Deal every split and build every model and server once: what cannot run is told before anything is trained.
+def check(loaded: Loaded, specs: Iterable[RunSpec] | None = None, engine: str = "inprocess") -> None:
+    """Deal every split, build every model and server and hold every promise of privacy against its data once: what
+    cannot run is told before anything is trained.
 
     Args:
         specs: those that are to be run, all by default.
@@ -88,15 +91,18 @@ def check(loaded: Loaded, specs: Iterable[RunSpec] | None = None) -> None:
         split = (data_key(spec), spec.partition, spec.clients, spec.min_examples, spec.validation, spec.split_seed)
         if split not in deals:
             deals[split] = deal_rows(spec, data)
-        cell = (data_key(spec), spec.strategy, spec.model, spec.clients, spec.fraction, spec.dropout, spec.rounds)
+        cell = dataclasses.replace(spec, seed=0)
         if cell not in seen:
             seen.add(cell)
-            workloads = spec.strategy.regroup([Workload(rows, 1) for rows in deals[split].train])
+            audit.check(spec, engine)
+            dealt = [Workload(rows, steps_a_round(spec, len(rows))) for rows in deals[split].train]
+            workloads = spec.strategy.regroup(dealt)
             spec.model.module(data.train.x.shape[1:], len(data.about.classes))
             clients = len(workloads)
             spec.strategy.server(None, Federation(clients, spec.cohort(clients), 1, spec.seed))  # type: ignore[arg-type]
             if spec.dropout:
                 spec.dropout.check(spec.strategy.phases, clients, spec.rounds)
+            privacy.check(spec, data, workloads)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,40 @@ def private_workloads(spec: RunSpec, data: RunData, workloads: Sequence[Workload
     Raises:
         UserError, StrategyError: the options leave something un-noised, or no noise is enough.
     """
+    _check(spec, data)
+    ours = spec.strategy.local_dp
+    if ours is None:
+        return list(workloads)
+    persons = data.train.person
+    units = _units(ours, persons)
+    held = [_by_person(work, persons) if ours.unit == "person" else work for work in workloads]
+    often = _appearances(held, persons) if ours.unit == "person" else 1
+    private = [_private(spec, ours, work, persons, often, units) for work in held]
+    return _shared(private, often) if ours.noise == "shared" else private
+
+
+def check(spec: RunSpec, data: RunData, workloads: Sequence[Workload]) -> None:
+    """Refuse, before anything trains, what a run would: all but the noise of `noise=own` is solved for.
+
+    Args:
+        workloads: rows of each office, as dealt, and steps a round.
+
+    Raises:
+        UserError, StrategyError: the options leave something un-noised, or no noise is enough, or it has no room.
+    """
+    _check(spec, data)
+    central_noise(spec, len(workloads))
+    if isinstance(spec.strategy, Protected) and spec.strategy.noised:
+        layout = spec.model.layout(data.train.x.shape[1:], len(data.about.classes))
+        noise_shares(spec, private_workloads(spec, data, workloads), sum(layout))
+
+
+def _units(ours: DpSgd, persons: NDArray[np.int64]) -> int:
+    """How many there are of what is protected."""
+    return len(persons) if ours.unit == "window" else len(np.unique(persons))
+
+
+def _check(spec: RunSpec, data: RunData) -> None:
     ours = spec.strategy.local_dp
     if (ours or spec.strategy.central_dp) and spec.standardise == "pooled":
         raise UserError(
@@ -52,18 +86,8 @@ def private_workloads(spec: RunSpec, data: RunData, workloads: Sequence[Workload
             "--standardise none (dp_sgd(means=true) subtracts noised means, from its budget)"
         )
     if ours is None:
-        return list(workloads)
-    _check(spec, ours)
-    persons = data.train.person
-    units = len(persons) if ours.unit == "window" else len(np.unique(persons))
-    check_delta(ours.delta, max(units, ours.simulate or 0))
-    held = [_by_person(work, persons) if ours.unit == "person" else work for work in workloads]
-    often = _appearances(held, persons) if ours.unit == "person" else 1
-    private = [_private(spec, ours, work, persons, often, units) for work in held]
-    return _shared(private, often) if ours.noise == "shared" else private
-
-
-def _check(spec: RunSpec, ours: DpSgd) -> None:
+        return
+    check_delta(ours.delta, max(_units(ours, data.train.person), ours.simulate or 0))
     if ours.unit == "person" and spec.batch_size != "full":
         raise UserError(
             f"unit=person takes all rows of every person in every step: set --batch-size full; found {spec.batch_size}"

@@ -95,7 +95,7 @@ def _part(name: str, loaded: Loaded, every: frozenset[CellKey]) -> Part:
     for key, spec in {cell_of(spec): spec for spec in loaded.specs}.items():
         try:
             plan.check(loaded, [spec])
-        except (StrategyError, PartitionError) as error:
+        except (StrategyError, PartitionError, UserError) as error:
             refused[key] = str(error)
     head = Baselines(
         dataset=name,

@@ -198,11 +198,11 @@ def sides(
     """What the server and what the clients are given; `moved` and `keys` as in `run_models`."""
     classes, shape = len(data.about.classes), data.train.x.shape[1:]
     canaries = audit.plan(spec, data, offices) if spec.audit else None
-    planned = map(canaries.planned, offices.train) if canaries else offices.train
-    workloads = spec.strategy.regroup([Workload(rows, steps_a_round(spec, len(rows))) for rows in planned])
-    held = tuple(private_workloads(spec, data, workloads))
+    rows_of = map(canaries.planned, offices.train) if canaries else offices.train
+    workloads = spec.strategy.regroup([Workload(rows, steps_a_round(spec, len(rows))) for rows in rows_of])
+    planned = held = tuple(private_workloads(spec, data, workloads))
     if canaries:
-        held = canaries.drawn(held, data.train.person)
+        held = canaries.drawn(planned, data.train.person)
         offices = dataclasses.replace(offices, train=tuple(work.rows for work in held))
     scale = standardiser(spec, data, offices)
     means = private_means(spec, held, data.train.x)
@@ -215,11 +215,11 @@ def sides(
     noise = central_noise(spec, len(held))
     if not spec.strategy.protected:
         server = ServerSide(spec, first(), len(held), classes, shape, test, validation, None, noise)
-        return server, ClientSide(spec, x, data.train.y, classes, held)
+        return server, ClientSide(spec, x, data.train.y, classes, held, planned=planned)
     keys = keys or Keys(measured=frozenset())
     # The model lives with the offices, and so do the rows that it is scored on.
     server = ServerSide(spec, np.empty(0, np.float32), len(held), classes, shape, None, (), keys.measured, noise)
-    return server, ClientSide(spec, x, data.train.y, classes, held, first, test, validation, keys)
+    return server, ClientSide(spec, x, data.train.y, classes, held, first, test, validation, keys, planned)
 
 
 def first_weights(spec: RunSpec, shape: tuple[int, ...], classes: int, moved: int) -> Models:
@@ -346,6 +346,7 @@ def _record(spec: RunSpec, data: RunData, offices: Deal, outcome: Outcome, engin
             "bytes_up": outcome.bytes_up[k] if federated else 0,
             "bytes_down": outcome.bytes_down[k] if federated else 0,
             "rejected": outcome.rejected[k] if k < len(outcome.rejected) else 0,
+            "dropped": outcome.dropped[k] if k < len(outcome.dropped) else 0,
         }
         for k, office in enumerate(offices.unevenness.offices)
     ]

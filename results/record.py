@@ -53,7 +53,8 @@ class Office(msgspec.Struct, frozen=True, kw_only=True):
     """One office: what it held, how its validation rows fared, what it sent and was sent over the whole run.
 
     `entropy` is its label entropy in bits over log2(classes), `js_distance` the Jensen-Shannon distance of its labels
-    to the pooled ones, both in [0, 1]; `rejected` counts its updates that were left out.
+    to the pooled ones, both in [0, 1]; `rejected` counts its updates that were left out, `dropped` the rounds in which
+    it vanished.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Office(msgspec.Struct, frozen=True, kw_only=True):
     bytes_up: int = 0
     bytes_down: int = 0
     rejected: int = 0
+    dropped: int = 0
 
 
 class Partition(msgspec.Struct, frozen=True, kw_only=True):

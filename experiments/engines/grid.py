@@ -73,6 +73,7 @@ class OrderedGrid(Grid):
         self.bytes_down = [0] * len(nodes)
         self.bytes_by_round: Counter[tuple[str, int]] = Counter()  # of `up` and `down`, under protection
         self.rejected = [0] * len(nodes)
+        self.dropped = [0] * len(nodes)  # rounds in which each office vanished
         self.trained = [0] * len(nodes)  # rounds that each office was asked to train in
         self.train_s = 0.0
         self._next_round(rounds_done)
@@ -83,6 +84,7 @@ class OrderedGrid(Grid):
         drawn = cohort_of(self.seed, self.round, len(self.nodes), self.cohort, self.poisson)
         self._offices = {self.nodes[office]: office for office in drawn}
         self._vanishing = self.dropout.vanishing(self.seed, self.round, drawn) if self.dropout else {}
+        self._gone: set[int] = set()
 
     @property
     def everyone(self) -> Mapping[int, int]:
@@ -150,9 +152,13 @@ class OrderedGrid(Grid):
         """Whether the office has vanished at this message's phase, or before."""
         if not self._vanishing or message.metadata.message_type == MessageType.EVALUATE:
             return False
-        at = self._vanishing.get(self.office_of[message.metadata.dst_node_id])
-        phase = str(config_of(message.content).get("phase", "update"))
-        return at is not None and phase in PHASES and PHASES.index(phase) >= PHASES.index(at)
+        office = self.office_of[message.metadata.dst_node_id]
+        at, phase = self._vanishing.get(office), str(config_of(message.content).get("phase", "update"))
+        lost = at is not None and phase in PHASES and PHASES.index(phase) >= PHASES.index(at)
+        if lost and office not in self._gone:
+            self._gone.add(office)
+            self.dropped[office] += 1
+        return lost
 
     def _willing(self, replies: list[Message]) -> list[Message]:
         """Under protection an office whose update is not finite says so and sends none."""

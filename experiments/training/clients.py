@@ -89,6 +89,7 @@ class ClientSide:
         first: makes the model's first weights; only protected clients are asked for them.
         test, validation: rows to score on, where the model lives with the clients; none otherwise.
         keys: of a protected run.
+        planned: workloads as privacy accounts for them, before an audit's coins; as `workloads` where there is none.
     """
 
     spec: RunSpec
@@ -100,6 +101,7 @@ class ClientSide:
     test: Rows | None = None
     validation: tuple[Rows, ...] = ()
     keys: Keys = Keys()
+    planned: tuple[Workload, ...] = ()
 
     def start(self) -> Clients:
         """Build model and trainer (in the process that will train)."""

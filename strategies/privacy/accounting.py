@@ -40,23 +40,6 @@ from strategies.privacy.gaussian import (
     gaussian_epsilon,
     gaussian_mu,
 )
-from strategies.privacy.shares import shared_noise
-
-__all__ = [
-    "ACCOUNTANTS",
-    "RDP_ORDERS",
-    "Mechanism",
-    "check_delta",
-    "default_delta",
-    "epsilon",
-    "gaussian_delta",
-    "gaussian_epsilon",
-    "gaussian_mu",
-    "group",
-    "noise_multiplier",
-    "orders_text",
-    "shared_noise",
-]
 
 # Opacus's own (1.1 to 10.9, 12 to 63), and more above, without which epsilons under 0.4 come out far too high.
 RDP_ORDERS: tuple[float, ...] = (

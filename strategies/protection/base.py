@@ -79,7 +79,7 @@ class Protected(Wrapper):
         inner: the strategy whose sums are protected; a linear one.
         bits: width of a number on the wire, 8 to 32.
         rounding: `nearest`, `feedback` (what was not sent is added in the next round), `stochastic`, or `auto`:
-            nearest from 16 bits on, feedback below.
+            nearest from 16 bits on and with shares of noise, feedback below.
         clip: largest absolute value of an update's entries that the grid holds; `auto` follows each layer's last sum.
         min_offices: as few as may add up to a sum; the offices refuse to open one of fewer.
         allow_two: with two contributors each has the other's update by subtraction; only so may min_offices be 2.
@@ -138,8 +138,7 @@ class Protected(Wrapper):
             )
         if self.rounds_by == "feedback":
             raise StrategyError(
-                "rounding=feedback sends in a later round what this round's noise was made for; set rounding=nearest, "
-                f"and bits high enough for the noise (found bits={self.bits})"
+                "rounding=feedback sends in a later round what this round's noise was made for; set rounding=nearest"
             )
         target = central.epsilon if central else local.epsilon if local else None
         if target is not None and target > LARGEST_SHARED:
@@ -163,7 +162,9 @@ class Protected(Wrapper):
     @property
     def rounds_by(self) -> str:
         """The rounding, `auto` resolved."""
-        return self.rounding if self.rounding != AUTO else "nearest" if self.bits >= NARROW else "feedback"
+        if self.rounding != AUTO:
+            return self.rounding
+        return "nearest" if self.bits >= NARROW or self.noised else "feedback"
 
     def grid_of(self, offices: int) -> FixedPoint:
         """The fixed point for a number of offices.

@@ -68,6 +68,18 @@ class NoiseShares:
         Raises:
             StrategyError: too few bits for this noise.
         """
+        rest = (offices, dimension, clip, round_, rounding)
+        found = self._fitted(bits, *rest)
+        if isinstance(found, NoisyGrid):
+            return found
+        enough = next((more for more in range(bits + 1, 33) if isinstance(self._fitted(more, *rest), NoisyGrid)), None)
+        remedy = f"set bits={enough}" if enough else "even 32 are too few: take fewer offices, or less noise"
+        raise StrategyError(f"bits={bits} carry no noise of this size ({str(found).partition('. ')[0]}); {remedy}")
+
+    def _fitted(
+        self, bits: int, offices: int, dimension: int, clip: float, round_: int, rounding: str
+    ) -> NoisyGrid | ValueError:
+        """The grid, or what it has no room for."""
         ratio, room = self.bound(round_) / clip, (1 << (bits - 1)) - 1 - offices
 
         def noise(levels: int) -> tuple[int, float]:
@@ -91,7 +103,7 @@ class NoiseShares:
                 levels += offices
             return NoisyGrid(FixedPoint(bits, offices, margin), variance, sensitivity)
         except ValueError as error:
-            raise StrategyError(f"bits={bits} carry no noise of this size: {error}") from None
+            return error
 
 
 @dataclass(frozen=True)

@@ -154,9 +154,12 @@ def test_nothing_of_the_plan_knows_of_the_coins(monkeypatch: pytest.MonkeyPatch)
         canaries, offices = planned(spec, data)
         everyone = dataclasses.replace(canaries, included=np.ones_like(canaries.included))
         drawn = sides(spec, data, offices)[1].workloads
+        found = dict(run(spec, data).privacy or {})
         with monkeypatch.context() as patch:
             patch.setattr(audit, "plan", lambda *_: everyone)  # noqa: B023
             full = sides(spec, data, offices)[1].workloads
+            claimed = run(spec, data).privacy or {}
+        assert found | {"audit": None} == claimed | {"audit": None}, "nor what is promised"
         assert sum(len(work.rows) for work in drawn) < sum(len(work.rows) for work in full)
         for one, all_ in zip(drawn, full, strict=True):
             assert dataclasses.replace(one.private, persons=None) == dataclasses.replace(all_.private, persons=None)
@@ -285,6 +288,7 @@ def test_the_command_line_prints_it(tmp_path: Path, capsys: pytest.CaptureFixtur
     out = capsys.readouterr().out
     assert "audit by window, epsilon 8 is promised: " in out
     assert "one run refutes little" in out
+    assert "so few guesses could not refute epsilon 8, even all right" in out
     assert main([*options, "--audit", "false", "--no-store"]) == 0
     assert "audit" not in capsys.readouterr().out
 

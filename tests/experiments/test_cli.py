@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.__main__ import main
+from experiments.__main__ import main, parser
 
 ROOT = Path(__file__).parents[2]
 
@@ -129,6 +129,15 @@ MISTAKES = [
 ]
 
 
+PRIVATE = [
+    (["--strategy", "dp_sgd(epsilon=8, unit=person)"], "set --batch-size full"),
+    (["--strategy", "dp_sgd(epsilon=8, delta=1e-3)"], "delta must be at most"),
+    (["--strategy", "masked_sum(bits=10, inner=dp_fedavg(epsilon=1))"], "set bits="),
+    (["--strategy", "masked_sum", "--audit", "--engine", "simulation"], "set --engine inprocess"),
+]
+MISTAKES += [(["run", "--dataset", "watch", *options], told) for options, told in PRIVATE]
+
+
 @pytest.mark.parametrize(("arguments", "told"), MISTAKES, ids=[" ".join(arguments)[:40] for arguments, _ in MISTAKES])
 def test_mistakes_are_told_in_one_line(
     arguments: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -139,6 +148,35 @@ def test_mistakes_are_told_in_one_line(
     assert error.startswith("error: ")
     assert len(error.splitlines()) == 1
     assert not list(tmp_path.rglob("*.json")), "nothing was trained or kept"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["run", "--rouns", "3"], "unknown option --rouns; did you mean --rounds?"),
+        (["run", "--epsilon=8"], "unknown option --epsilon; --help lists what there is; options of a strategy are"),
+        (["sweep", "smoke", "--dry"], ""),  # short for --dry-run
+        (["sweep", "smoke", "--quick"], "unknown option --quick; --help lists what there is"),
+        (["results", "ls", "--result", "x"], ""),
+        (["bench", "fast"], "unknown argument fast"),
+    ],
+)
+def test_a_misspelt_option_is_told_what_it_may_have_meant(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not told:
+        parser().parse_args(arguments)
+        return
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_whoever_reads_may_stop_reading() -> None:
+    command = f"{sys.executable} -m experiments list | head -n 1"
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("Strategies\n", "")
 
 
 def test_exit_status_tells_diverged_and_failed(table: str, tmp_path: Path) -> None:

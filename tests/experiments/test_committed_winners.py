@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,11 @@ def test_there_is_one_of_every_cell_and_no_other() -> None:
     assert sorted(path.stem for path in FOLDER.glob("*.yaml")) == sorted(DEFAULTS)
 
 
+def same(value: Any) -> Any:
+    """The last digit of an exponential is the CPU's: with other vector units a rate may end otherwise."""
+    return pytest.approx(value, rel=1e-12) if isinstance(value, float) else value
+
+
 @pytest.mark.parametrize("name", sorted(DEFAULTS))
 def test_a_winner_is_what_its_study_says(name: str) -> None:
     """The trials are those that the sampler asks for today, halved by the rule, and the winner is theirs."""
@@ -36,7 +42,8 @@ def test_a_winner_is_what_its_study_says(name: str) -> None:
     assert len(winner.trials) == TERMS.trials
     for batch in range(TERMS.trials // BATCH):
         trials = winner.trials[BATCH * batch : BATCH * (batch + 1)]
-        assert [trial.params for trial in trials] == propose(space, told, TERMS.seed, batch)
+        for trial, asked in zip(trials, propose(space, told, TERMS.seed, batch), strict=True):
+            assert trial.params == {name: same(value) for name, value in asked.items()}
         told += [
             trial_of(space, trial.params, {trial.rounds: trial.value}, TERMS.rounds, batch, place)
             for place, trial in enumerate(trials)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from experiments.commands import describe
 from experiments.dropout import PHASES, Drop
 from experiments.engines import flower, inprocess
 from experiments.engines.grid import OrderedGrid
@@ -140,6 +141,8 @@ def test_a_plain_strategy_means_those_who_answered() -> None:
     np.testing.assert_allclose(model[0], mean, rtol=1e-5, atol=1e-7)
     assert not record.filtered
     assert [office.rejected for office in record.offices] == [0, 0, 0, 0]
+    assert [office.dropped for office in record.offices] == [0, 1, 0, 0]
+    assert "offices that vanished, in 1 round: 1 (ISTAT 1)" in describe(record)
     assert [office.bytes_up > 0 for office in record.offices] == [True, False, True, True]
     assert [office.bytes_down > 0 for office in record.offices] == [True, False, True, True], "nobody was there to read"
 
@@ -177,7 +180,8 @@ def test_after_its_phase_an_office_reads_nothing_more(phase: str) -> None:
         if letter.down and letter.office == 2 and letter.round == 1 and letter.kind != "evaluate":
             read.append(letter.config["phase"])
 
-    result(PROTECTED["secagg"](), look=look, rounds=1, dropout=f"drop(schedule=[[1, 2, {phase}]])")
+    record, _ = result(PROTECTED["secagg"](), look=look, rounds=1, dropout=f"drop(schedule=[[1, 2, {phase}]])")
+    assert [office.dropped for office in record.offices] == [0, 0, 1, 0], "once, whatever it missed"
     assert read == list(PHASES[: PHASES.index(phase)])
 
 

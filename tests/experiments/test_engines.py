@@ -84,6 +84,7 @@ def test_memory_matters_in_that_test() -> None:
     assert not np.array_equal(*finals)
 
 
+@pytest.mark.slow
 def test_a_simulation_that_fails_says_why() -> None:
     from tests.experiments.toys import Failing
 

@@ -39,7 +39,7 @@ def test_the_same_run_twice_is_one_run(tmp_path: Path) -> None:
         ("persons", 6 * 2 * 4 * 3, True),
         ("sensitivity", 6 * 2 * 4 * 5, True),
         ("protection", 2 * 13 * 10, True),
-        ("privacy", 2 * 76 * 10, True),
+        ("privacy", 2 * 92 * 10, True),
         ("privacy-tuned", 6 * 10, True),
     ],
 )

@@ -114,6 +114,16 @@ def test_every_strategy_reads_back_from_its_canonical_text(text: str) -> None:
     assert build(parse(canonical(built)), STRATEGIES, "strategy") == built
 
 
+def test_a_strategy_inside_another_may_be_a_bare_name() -> None:
+    bare, called = (
+        build(parse(f"masked_sum(inner={text})"), STRATEGIES, "strategy") for text in ("fedprox", "fedprox()")
+    )
+    assert bare == called
+    assert canonical(bare) == "masked_sum(inner=fedprox())"
+    with pytest.raises(UserError, match="did you mean 'fedprox'"):
+        build(parse("masked_sum(inner=fedprx)"), STRATEGIES, "strategy")
+
+
 def test_a_name_is_its_file() -> None:
     assert {"fedavg", "fedprox", "local", "centralised", "flower"} <= set(STRATEGIES)
     assert {"iid", "dirichlet_even", "one_person_per_client"} <= set(PARTITIONS)

@@ -15,6 +15,7 @@ from flwr.app import Message
 from experiments.commands import describe
 from experiments.errors import UserError
 from experiments.notation import build, canonical, parse
+from experiments.plan import Loaded, check, data_key
 from experiments.run import advance, deal_rows, run, sides
 from experiments.search import space_of
 from experiments.spec import STRATEGIES, RunSpec
@@ -25,7 +26,8 @@ from results.store import Store
 from strategies import Strategy, StrategyError
 from strategies.base import Job
 from strategies.privacy import noise
-from strategies.privacy.accounting import Mechanism, epsilon, gaussian_epsilon, gaussian_mu
+from strategies.privacy.accounting import Mechanism, epsilon
+from strategies.privacy.gaussian import gaussian_epsilon, gaussian_mu
 from tests.experiments.problems import problem
 
 WRAPPER = (
@@ -222,7 +224,7 @@ def test_strategies_that_declare_themselves_are_run(name: str) -> None:
         ("dp_sgd(epsilon=1, clip_norm=big)", "clip_norm must be a number, found big"),
         ("dp_sgd(epsilon=1, accountant=moments)", "accountant must be one of prv, rdp"),
         ("dp_sgd(epsilon=1, noise=shared)", "noise=shared needs weighting=uniform"),
-        ("dp_sgd(epsilon=1, inner=fedprox)", "inner must be a strategy written as a call, fedprox()"),
+        ("dp_sgd(epsilon=1, inner=fedproks)", "unknown strategy 'fedproks'; did you mean 'fedprox'?"),
         ("dp_fedavg(epsilon=0)", "epsilon must be above 0; found 0"),
         ("dp_fedavg(epsilon=1, inner=fedavg())", "weights clients by private counts"),
         ("dp_fedavg(epsilon=1, inner=local())", "cannot be noised centrally"),
@@ -245,14 +247,18 @@ def test_mistakes_are_told_before_anything_runs(text: str, told: str) -> None:
         ({"strategy": "dp_sgd(epsilon=1, unit=person)"}, "set --batch-size full; found 16"),
         ({"strategy": "dp_sgd(epsilon=1)", "standardise": "pooled"}, "set --standardise none"),
         ({"strategy": "dp_fedavg(epsilon=1)", "standardise": "pooled"}, "set --standardise none"),
+        ({"strategy": "masked_sum(bits=12, inner=dp_fedavg(epsilon=1))"}, "set bits="),
     ],
 )
 def test_what_does_not_fit_the_data_is_told_before_training(
     options: dict[str, Any], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Clients, "answer", lambda *_: pytest.fail("trained"))
+    spec, data = problem(**options)
     with pytest.raises((UserError, StrategyError), match=told):
-        run(*problem(**options))
+        run(spec, data)
+    with pytest.raises((UserError, StrategyError), match=told):
+        check(Loaded([spec], {data_key(spec): data}))
 
 
 def test_client_level_without_noise_or_clip_is_its_inner_strategy() -> None:

@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from experiments.sweep import Summary
 from results.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -138,13 +140,17 @@ def test_diverged_and_failed_runs_stop_nothing_and_are_told(tmp_path: Path) -> N
     done = sweep(str(grid), tmp_path, "--workers", "1")  # with a report, which tells of both
     assert done.returncode == 1
     assert "1 run, 0 skipped, 2 failed, 1 diverged" in done.stderr
-    again = sweep(str(grid), tmp_path, "--workers", "1", "--no-report")
-    assert "0 run, 2 skipped, 2 failed, 0 diverged" in again.stderr, (
-        "failed runs are tried again, diverged ones are not"
-    )
-    diverging = ("--only", "strategy=fedavg", "--only", "client_lr=1e6", "--no-report")
-    only = sweep(str(grid), tmp_path / "other", "--workers", "1", *diverging)
-    assert only.returncode == 3
+    again = sweep(str(grid), tmp_path, "--dry-run")
+    assert "4 runs, 2 in the store, 2 to make" in again.stdout, "failed runs are tried again, diverged ones are not"
+
+
+@pytest.mark.parametrize(
+    ("counts", "status"),
+    [({"ok": 2}, 0), ({"ok": 2, "diverged": 1}, 3), ({"failed": 1, "diverged": 1}, 1), ({"failed": 1, "ok": 1}, 1)],
+)
+def test_exit_status_tells_failed_before_diverged(counts: dict[str, int], status: int) -> None:
+    assert Summary(Counter(counts)).exit_status == status
+    assert Summary(Counter(counts), interrupted=True).exit_status == 130
 
 
 def test_dry_run_prints_the_plan_and_runs_nothing(grid: str, tmp_path: Path) -> None:
@@ -166,8 +172,8 @@ def test_stale_runs_are_counted_refused_or_made_again(grid: str, whole: Path, tm
     refused = sweep(grid, tmp_path, "--strict")
     assert refused.returncode == 2
     assert "--rerun-stale" in refused.stderr
-    again = sweep(grid, tmp_path, "--rerun-stale", "--only", "strategy=fedavg", "--no-report")
-    assert "4 run, 0 skipped" in again.stderr
+    again = sweep(grid, tmp_path, "--rerun-stale", "--only", "strategy=fedavg", "--dry-run")
+    assert "4 runs, 0 in the store, 4 to make" in again.stdout
 
 
 def test_an_address_without_a_cluster_is_told(grid: str, tmp_path: Path) -> None:
@@ -177,6 +183,7 @@ def test_an_address_without_a_cluster_is_told(grid: str, tmp_path: Path) -> None
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_flowers_simulation_can_make_a_sweep(grid: str, whole: Path, tmp_path: Path) -> None:
     one = ("--only", "seed=0", "--only", "strategy=fedavg", "--only", "partition=iid")
     done = sweep(grid, tmp_path, "--engine", "simulation", "--no-report", *one)

@@ -18,7 +18,8 @@ FINAL = (
     "weighted_office_accuracy worst_office_accuracy validation_score"
 )
 OFFICE = (
-    "name num_examples class_counts num_persons entropy js_distance validation_accuracy bytes_up bytes_down rejected"
+    "name num_examples class_counts num_persons entropy js_distance validation_accuracy bytes_up bytes_down "
+    "rejected dropped"
 )
 PARTITION = "hash gini gini_normalised entropy js_distance information moved moved_share marked"
 COST = (

@@ -16,22 +16,19 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import binom, norm
 
 from strategies.base import StrategyError
+from strategies.privacy import ACCOUNTANTS
 from strategies.privacy.accounting import (
-    ACCOUNTANTS,
     RDP_ORDERS,
     Mechanism,
     check_delta,
     default_delta,
     epsilon,
-    gaussian_delta,
-    gaussian_epsilon,
-    gaussian_mu,
     group,
     noise_multiplier,
     orders_text,
-    shared_noise,
 )
-from strategies.privacy.shares import divergence, tau
+from strategies.privacy.gaussian import gaussian_delta, gaussian_epsilon, gaussian_mu
+from strategies.privacy.shares import divergence, shared_noise, tau
 
 Density = Callable[[float], float]
 DELTA = 1e-5

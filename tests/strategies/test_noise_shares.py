@@ -82,10 +82,14 @@ def test_the_variance_is_that_of_the_fewest_honest_offices() -> None:
 
 
 def test_too_few_bits_are_told_with_how_many_would_do() -> None:
-    with pytest.raises(StrategyError, match=r"bits=12 carry no noise of this size.*bit more"):
-        run(*problem(strategy=CENTRAL.replace("bits=24", "bits=12, rounding=nearest")))
+    with pytest.raises(StrategyError, match=r"bits=12 carry no noise of this size \(.*\); set bits=\d+") as told:
+        run(*problem(strategy=CENTRAL.replace("bits=24", "bits=12")))
+    enough = int(str(told.value).rpartition("=")[2])
+    assert run(*problem(strategy=CENTRAL.replace("bits=24", f"bits={enough}"))).status == "ok"
+    with pytest.raises(StrategyError, match=f"set bits={enough}"):
+        run(*problem(strategy=CENTRAL.replace("bits=24", f"bits={enough - 1}")))
     with pytest.raises(StrategyError, match="carry no noise"):
-        run(*problem(strategy=LOCAL.replace("bits=32", "bits=12, rounding=nearest"), **ONE_STEP))
+        run(*problem(strategy=LOCAL.replace("bits=32", "bits=12"), **ONE_STEP))
 
 
 @pytest.mark.parametrize(("text", "options"), [(CENTRAL, {}), (LOCAL, ONE_STEP)], ids=["clients", "steps"])
@@ -201,7 +205,7 @@ def test_an_update_longer_than_its_bound_is_not_sent() -> None:
     ("text", "told"),
     [
         ("masked_sum(inner=dp_fedavg(epsilon=1, sampling=poisson))", "sampling=poisson counts on nobody"),
-        ("masked_sum(bits=12, inner=dp_fedavg(epsilon=1))", "rounding=feedback sends in a later round"),
+        ("masked_sum(rounding=feedback, inner=dp_fedavg(epsilon=1))", "rounding=feedback sends in a later round"),
         ("masked_sum(inner=dp_fedavg(epsilon=1, curious=3))", "curious=3 offices would know all noise"),
         ("masked_sum(inner=dp_fedavg(epsilon=17))", "would show in delta; found epsilon=17"),
     ],
