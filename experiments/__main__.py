@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import inspect
 import os
 import signal
 import sys
@@ -17,7 +18,7 @@ from typing import Any
 
 from experiments.data import SOURCES, DataError
 from experiments.errors import UserError
-from experiments.notation import canonical, registry_name
+from experiments.notation import canonical, nearest, registry_name
 from experiments.spec import PARTITIONS, STRATEGIES, RunSpec
 from partitions import PartitionError
 from results import ResultsError
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         if options.command == "list":
-            return listing()
+            return listing(options.name)
         from experiments import commands  # imports PyTorch, which help and list do without
 
         return int(getattr(commands, options.command)(options))
@@ -192,6 +193,7 @@ def parser() -> argparse.ArgumentParser:
     known = commands.add_parser(
         "list", help="what there is", description="Strategies, partitions, data sets and grids."
     )
+    known.add_argument("name", nargs="?", help="one of them, with all its options")
     known.set_defaults(command="list")
     return top
 
@@ -223,11 +225,28 @@ def _how(command: argparse.ArgumentParser) -> None:
     command.add_argument("--engine", default="inprocess", help="inprocess or simulation (default: inprocess)")
 
 
-def listing() -> int:
-    """What a grid can name; each with the first sentence of its docstring."""
+def listing(name: str | None = None) -> int:
+    """What a grid can name, each with the first sentence of its docstring; or one of them with its options.
+
+    Raises:
+        UserError: nothing has that name.
+    """
     from experiments.grid import FOLDER, load_grid
 
-    for heading, registry in (("Strategies", STRATEGIES), ("Partitions", PARTITIONS), ("Data sets", SOURCES)):
+    registries = {"Strategies": STRATEGIES, "Partitions": PARTITIONS, "Data sets": SOURCES}
+    if name is not None:
+        known = {registry_name(cls): cls for registry in registries.values() for cls in registry.values()}
+        cls = known.get(name) or known.get(name.replace("-", "_"))
+        if cls is None:
+            raise UserError(f"nothing is called {name!r}{nearest(name, known)}")
+        print(
+            signature(registry_name(cls), cls),
+            inspect.getdoc(sys.modules[cls.__module__]),
+            inspect.getdoc(cls),
+            sep="\n\n",
+        )
+        return 0
+    for heading, registry in registries.items():
         print(heading)
         for cls in registry.values():
             print(f"  {signature(registry_name(cls), cls):60} {summary(cls)}")

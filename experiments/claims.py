@@ -73,27 +73,37 @@ def _central(spec: RunSpec, ours: DpFedAvg, server: ServerSide, clients: ClientS
             "sampling_rate": rate,
             "steps": counted,
         }
-        | (
-            {"relation": UPDATE_OR_NONE, "epsilon_integers": _of_integers(spec, clients, counted, ours.delta)}
-            if spec.strategy.protected
-            else {}
-        )
+        # Cohorts of a fixed size are drawn from a public number of clients, so that nobody comes or goes unseen.
+        | ({"relation": UPDATE_OR_NONE} if ours.sampling == "fixed" or spec.strategy.protected else {})
+        | (_of_integers(spec, clients, counted, ours.delta, spent) if spec.strategy.protected else {})
     )
 
 
-def _of_integers(spec: RunSpec, clients: ClientSide, steps: int, delta: float) -> float | None:
+def _of_integers(
+    spec: RunSpec, clients: ClientSide, steps: int, delta: float, spent: _Spent
+) -> dict[str, float | None]:
     """Epsilon that is proved for the discrete Gaussians in sums of so many rounds: a little above the Gaussian's own
-    (`strategies.privacy.shares`). None where there is no noise, or a unit is not in every step."""
+    (`strategies.privacy.shares`), and then the run's. None where there is no noise, a unit is not in every step, or
+    the noise is that of a simulated crowd. Where clamped shares would show in delta, nothing is promised."""
     strategy, shape = spec.strategy, clients.x.shape[1:]
     assert isinstance(strategy, Protected)
     count = sum(spec.model.layout(shape, clients.classes))
-    shares = noise_shares(spec, clients.workloads, count)
-    if shares is None or any(work.private and work.private.rate < 1 for work in clients.workloads):
-        return None
+    shares, privates = noise_shares(spec, clients.workloads, count), [work.private for work in clients.workloads]
+    if shares is None or any(private and (private.rate < 1 or private.scale < 1) for private in privates):
+        return _promised(spec, clients, spent.epsilon, delta) | {"epsilon_integers": None}
     clip = shares.clip(1, count) if strategy.clip == AUTO else float(strategy.clip)
     grid = shares.grid(strategy.bits, len(clients.workloads), count, clip, 1, strategy.rounds_by)
     carried = strategy.min_offices - shares.curious
-    return shared_noise(carried, math.sqrt(grid.variance), grid.sensitivity, count, steps, delta)
+    means = [math.sqrt(private.spread) / private.means for private in privates if private and private.means]
+    besides = max(means, default=0.0)
+    found = shared_noise(carried, math.sqrt(grid.variance), grid.sensitivity, count, steps, delta, besides)
+    return _promised(spec, clients, max(found, spent.epsilon), delta) | {"epsilon_integers": found}
+
+
+def _promised(spec: RunSpec, clients: ClientSide, epsilon: float, delta: float) -> dict[str, float | None]:
+    """Epsilon under shares of noise: infinite, by whatever account, where clamping would show in delta."""
+    shown = _clamped(spec, clients, epsilon, delta)
+    return {"epsilon": shown} if math.isfinite(shown) else {"epsilon": shown, "epsilon_rdp": shown}
 
 
 def _client(spec: RunSpec, clients: int) -> str:
@@ -149,8 +159,16 @@ def _local(spec: RunSpec, ours: DpSgd, data: RunData, clients: ClientSide, outco
         beside = 2 * data.about.overlap + 1  # windows that share samples with a window, itself counted
         touched = (tuple(group(history, beside)) for history in histories)
         grouped = {
-            "group_person": {"windows": most, "epsilon": _Spent.worst(whole, ours, "prv").epsilon},
-            "group_signal": {"windows": beside, "epsilon": _Spent.worst(touched, ours, "prv").epsilon},
+            name: {
+                "windows": size,
+                "epsilon": _clamped(spec, clients, spent, ours.delta) if together else spent,
+                "delta": ours.delta,
+                "accountant": "prv",
+            }
+            for name, size, spent in (
+                ("group_person", most, _Spent.worst(whole, ours, "prv").epsilon),
+                ("group_signal", beside, _Spent.worst(touched, ours, "prv").epsilon),
+            )
         }
     works = [(work, work.private) for work in workloads if work.private]
     return (
@@ -158,7 +176,7 @@ def _local(spec: RunSpec, ours: DpSgd, data: RunData, clients: ClientSide, outco
         | {
             "mechanism": "dp_sgd",
             "unit": ours.unit,
-            "units": len(by_person) if ours.unit == "person" else len(data.train.person),
+            "units": len(by_person) if ours.unit == "person" else sum(len(work.rows) for work in workloads),
             "simulated_units": ours.simulate,
             "observer": _of_shares(spec.strategy, ours.curious)
             if together and isinstance(spec.strategy, Protected)
@@ -180,12 +198,18 @@ def _local(spec: RunSpec, ours: DpSgd, data: RunData, clients: ClientSide, outco
             ],
         }
         | grouped
-        | (
-            {"epsilon_integers": _of_integers(spec, clients, max(one[0].steps for one in histories), ours.delta)}
-            if together
-            else {}
-        )
+        | (_of_integers(spec, clients, max(one[0].steps for one in histories), ours.delta, worst) if together else {})
     )
+
+
+def _clamped(spec: RunSpec, clients: ClientSide, epsilon: float, delta: float) -> float:
+    """Epsilon under shares of noise; infinite where clamping them would show in delta."""
+    if not math.isfinite(epsilon):
+        return epsilon
+    from strategies.privacy.discrete import clamps_show
+
+    count = sum(spec.model.layout(clients.x.shape[1:], clients.classes))
+    return math.inf if clamps_show(epsilon, delta, count * len(clients.workloads) * spec.rounds) else epsilon
 
 
 def _history(work: Workload, rounds: int) -> list[Mechanism]:

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from experiments.engines import engine as check_engine
 from experiments.errors import UserError
@@ -130,10 +131,11 @@ def protected_by(record: RunRecord) -> list[str]:
         f"{cost.decrypt_s / rounds:.2f} s to open, on {cost.crypto_processes} processes; keys {cost.keygen_s:.1f} s",
     ]
     if found["error"] is not None:
-        lines.append(f"largest error of a mean: {found['error']:.2g} (bound {found['error_bound']:.2g})")
+        kept = " where nothing is clipped" * bool(found["clipped_share"])
+        lines.append(f"largest error of a mean: {found['error']:.2g} (bound {found['error_bound']:.2g}{kept})")
     if found["clipped_share"]:
         warning = "; that is much: set clip higher" if found["clipped_share"] > CLIPPED_MUCH else ""
-        lines.append(f"clipped: {percent(found['clipped_share'])} of the values{warning}")
+        lines.append(f"clipped: {cost.clipped} values, {percent(found['clipped_share'])}{warning}")
     return lines
 
 
@@ -145,10 +147,17 @@ def promised(record: RunRecord) -> list[str]:
     found = record.privacy
     if found is None or "relation" not in found:
         return []
+    return [*promise(found), *(promise(found["local"]) if found.get("local") else [])]
+
+
+def promise(found: dict[str, Any]) -> list[str]:
+    """One promise, with all that it hangs on."""
     epsilon = "infinite" if found["epsilon"] is None else f"{found['epsilon']:.4g}"
+    crowd = found.get("simulated_units")
+    begin = f"no promise, but what {crowd} units would be given: " if crowd else ""
     lines = [
-        f"epsilon {epsilon} of one {found['unit']} at delta {found['delta']:g} ({found['accountant']}; neighbours: "
-        f"{found['relation']}), against {found['observer']}"
+        f"{begin}epsilon {epsilon} of one {found['unit']} at delta {found['delta']:g} ({found['accountant']}; "
+        f"neighbours: {found['relation']}), against {found['observer']}"
     ]
     for name, whose in (
         ("group_person", "for the person with most"),
@@ -156,9 +165,8 @@ def promised(record: RunRecord) -> list[str]:
     ):
         group = found.get(name)
         if group and group["epsilon"] is not None and group["windows"] > 1:
-            lines.append(f"{whose}, {group['windows']} windows: epsilon {group['epsilon']:.4g}")
-    if found.get("simulated_units"):
-        lines.append(f"simulated: the noise of {found['simulated_units']} units, and no promise to those there are")
+            terms = f"delta {found['delta']:g}, {group.get('accountant', 'prv')}"
+            lines.append(f"{whose}, {group['windows']} windows: epsilon {group['epsilon']:.4g} ({terms})")
     if found["noise_source"] == "reproducible":
         lines.append("the noise follows from the run's seed, for simulation: whoever knows it can take the noise off")
     return lines
@@ -170,7 +178,8 @@ def attacked(record: RunRecord) -> list[str]:
     if record.privacy is None or found is None:
         return []
     promised, auc = record.privacy["epsilon"], found["auc"]
-    claim = "nothing is promised" if promised is None else f"epsilon {promised:.3g} is promised"
+    claim = f"epsilon {'infinite' if promised is None else f'{promised:.3g}'} is promised"
+    claim = "nothing is promised" if record.privacy["mechanism"] == "none" else claim
     weak = promised is not None and found["ceiling"] < promised
     lines = [f"so few guesses could not refute epsilon {promised:.3g}, even all right"] if weak else []
     return [

@@ -22,7 +22,7 @@ from experiments.notation import canonical
 from experiments.seeds import Purpose
 from experiments.spec import RunSpec
 from experiments.training.schedule import batch_size, learning_rate
-from strategies import PrivateSteps, Workload
+from strategies import PrivateSteps, StrategyError, Workload
 from strategies.privacy.accounting import Mechanism, check_delta, epsilon, noise_multiplier
 from strategies.privacy.gaussian import gaussian_mu
 from strategies.protection.base import AUTO, Protected
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 MEANS_SHARE = 0.03  # of mu^2, for the feature means
 MEANS_CLIP = 20.0  # largest L2 norm of a row, or of a person's mean row, in them
+SINGLE = 1e-3  # of the clip: more than single precision can add to what one unit does to a sum of clipped gradients
 
 Floats = NDArray[np.float32]
 
@@ -171,7 +172,7 @@ def noise_shares(spec: RunSpec, workloads: Sequence[Workload], count: int) -> No
         count: length of the model, d.
 
     Raises:
-        StrategyError: the grid has no room for the noise.
+        StrategyError: the grid has no room for the noise, or so much epsilon that clamped shares would show.
     """
     strategy = spec.strategy
     if not isinstance(strategy, Protected) or not strategy.noised:
@@ -188,7 +189,7 @@ def noise_shares(spec: RunSpec, workloads: Sequence[Workload], count: int) -> No
         step, divisor = ours.clip_norm or 0.0, private.divisor  # without a clip there is no noise either
         shares = NoiseShares(
             private.shared * private.scale,
-            lambda round_: learning_rate(spec, round_) * step / divisor,
+            lambda round_: learning_rate(spec, round_) * step * (1 + SINGLE) / divisor,
             private.spread,
             lambda round_: learning_rate(spec, round_) * step,
             False,
@@ -197,11 +198,24 @@ def noise_shares(spec: RunSpec, workloads: Sequence[Workload], count: int) -> No
         )
     if not shares.noise_multiplier:
         return None
+    _check_clamps(spec, offices * count * spec.rounds)
     given = None if strategy.clip == AUTO else float(strategy.clip)
     for round_ in (1, spec.rounds):  # the largest learning rate, and the smallest: there the grid is coarsest
         clip_of = given or shares.clip(round_, count)
         shares.grid(strategy.bits, offices, count, clip_of, round_, strategy.rounds_by)
     return shares
+
+
+def _check_clamps(spec: RunSpec, numbers: int) -> None:
+    """Refuse to promise an epsilon so large that the clamping of shares would show in delta."""
+    from strategies.privacy.discrete import clamps_show
+
+    ours = spec.strategy.central_dp or spec.strategy.local_dp
+    if ours and ours.epsilon is not None and clamps_show(ours.epsilon, ours.delta, numbers):
+        raise StrategyError(
+            f"shares of noise are clamped ten standard deviations out, which at epsilon={ours.epsilon:g} and {numbers} "
+            f"noisy numbers would show in delta={ours.delta:g}: ask for a smaller epsilon, or take noise without shares"
+        )
 
 
 def _means(mu: float, share: float) -> float:

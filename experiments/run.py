@@ -11,6 +11,7 @@ import dataclasses
 import json
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -173,8 +174,13 @@ def attempt(
 
 
 def failed(spec: RunSpec, data: RunData, engine: str, error: str) -> RunRecord:
-    """The record of a run that raised."""
-    return decode_fields(_frame(spec, data, engine) | {"status": "failed", "error": error})
+    """The record of a run that raised. How much of a budget it spent is lost with it: all of it counts as spent."""
+    record = _frame(spec, data, engine) | {"status": "failed", "error": error}
+    with suppress(Exception):  # of a run that could not even begin, nothing was released
+        both = sides(spec, data, deal_rows(spec, data))
+        rounds = [spec.rounds] * len(both[1].workloads)
+        add_privacy(record, spec, data, both, Outcome(rounds=[{}] * spec.rounds, trained=rounds))
+    return decode_fields(record)
 
 
 def deal_rows(spec: RunSpec, data: RunData) -> Deal:

@@ -134,7 +134,7 @@ class Update:
     """What local training made of a job."""
 
     job: Job
-    w: Vector  # (d,) trained model
+    w: Vector | NDArray[np.float64]  # (d,) trained model; to more digits where shares of noise are added to its change
     num_examples: int
     num_batches: int  # local steps taken
     train_loss: float | None  # mean over the round's minibatches, each at the weights of its step; None is not sent
@@ -280,7 +280,7 @@ class Wrapper(Strategy):
     def check_inner(self) -> None:
         """Refuse a name in the place of a strategy."""
         if not isinstance(self.inner, Strategy):
-            raise StrategyError(f"inner must be a strategy written as a call, {self.inner}(); found {self.inner!r}")
+            raise StrategyError(f"inner must be a strategy, e.g. inner=fedprox(mu=0.1); found {self.inner!r}")
 
     @property
     def inner_sends_more(self) -> bool:

@@ -62,7 +62,7 @@ class DpFedAvg(Wrapper):
         delta: at most min(1e-5, 1 / (10 N)) of N clients.
         accountant: `prv` (numerical, tight) or `rdp`, which epsilon is solved by; both are reported.
         sampling: `fixed` or `poisson`, see above.
-        curious: under protection, how many offices may pool their noise shares with the server.
+        curious: under protection, how many offices may pool what they know (with the server too under secagg alone).
         secure_rng: noise from the operating system's generator: not reproducible, as a deployment needs it.
     """
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from flwr.serverapp import Grid
     from flwr.serverapp.strategy import Strategy as FlowerStrategy
 
+LEAST_EPSILON, LEAST_DELTA = 0.01, 1e-6
 UNITS = ("window", "person")
 NOISE = ("own", "shared")
 
@@ -56,7 +57,7 @@ class DpSgd(Wrapper):
         delta: at most min(1e-5, 1 / (10 N)) of N units in the federation.
         accountant: `prv` (numerical, tight) or `rdp`, which epsilon is solved by; both are reported.
         noise: `own` (each office's suffices by itself) or `shared` (shares of one noise, inside a protected sum).
-        curious: with shared noise, how many offices may pool theirs with the server.
+        curious: with shared noise, how many offices may pool what they know (with the server too under secagg alone).
         means: release every office's feature means once, from the same budget, and train on rows less their mean.
         simulate: noise as small as so many units would make it, on the units there are: a simulation of a larger
             federation, and no claim for this one. Records and tables mark it.
@@ -138,7 +139,16 @@ def check_budget(epsilon: float | None, noise_multiplier: float | None, delta: f
         )
     if epsilon is not None and not 0 < epsilon < float("inf"):
         raise StrategyError(f"epsilon must be above 0; found {epsilon!r}. Without noise: noise_multiplier=0")
+    if epsilon is not None and epsilon < LEAST_EPSILON:
+        raise StrategyError(
+            f"epsilon must be at least {LEAST_EPSILON:g}, below which nothing is left; found {epsilon!r}"
+        )
     if noise_multiplier is not None:
         check_range("noise_multiplier", noise_multiplier, 0.0)
     if not 0 < delta < 1:
         raise StrategyError(f"delta must be above 0 and far below 1; found {delta!r}")
+    if delta < LEAST_DELTA:
+        raise StrategyError(
+            f"delta must be at least {LEAST_DELTA:g}, below which what noise lacks far out would count "
+            f"(strategies/SECURITY.md, Floating point); found {delta!r}"
+        )

@@ -87,6 +87,8 @@ class FusedTrainer:
         step = PrivateStep(self, work, job.round, client)
         for _ in range(work.steps):
             step(w, v, drift, lr, sgd.momentum, sgd.weight_decay, a)
+        if step.private.shared:  # noised later, so the change itself counts, which w rounds to its own last digit
+            return Update(job, received.astype(np.float64) + v, len(work.rows), work.steps, None)
         return Update(job, w, len(work.rows), work.steps, None)
 
     def _step_by_step(self, job: Job, work: Workload, client: int) -> Update:
@@ -100,7 +102,10 @@ class FusedTrainer:
         w = received[0].clone()
         velocity, total, seen = None, 0.0, 0
         gradients = self._private if work.private else self._plain
-        for loss, gradient, size in gradients(work, job.round, client, w.numpy()):
+        steps = gradients(work, job.round, client, w.numpy())
+        if work.private and work.private.shared:  # of its one step the change counts, as in `_private_round`
+            w = w.double()
+        for loss, gradient, size in steps:
             g = self.strategy.gradient(torch.from_numpy(gradient)[None], w[None], received, memory)[0]
             if a:
                 g = g + a * (w - received[0])

@@ -67,7 +67,9 @@ class ReferenceTrainer:
         memory = {name: torch.from_numpy(np.asarray(value, np.float32))[None] for name, value in job.memory.items()}
         a, b = self.strategy.drift(job.w, job.memory)
         lr = learning_rate(self.spec, job.round)
-        velocity = None
+        w, velocity = model.w, None
+        if work.private and work.private.shared:  # noised later: of its one step the change counts, to all its digits
+            w = received.double()
         total, seen = torch.zeros(()), 0
         for gradient, loss, size in (
             self._private(work, job, client) if work.private else self._plain(work, job, client)
@@ -79,11 +81,11 @@ class ReferenceTrainer:
                 g = g + a * (model.w - received)
             if b is not None:
                 g = g + torch.from_numpy(b.astype(np.float32, copy=False))
-            velocity = self.spec.optimizer.step(model.w, g, velocity, lr)
+            velocity = self.spec.optimizer.step(w, g.to(w.dtype), velocity, lr)
             total += loss * size
             seen += size
         told = None if work.private else float(total) / seen
-        return Update(job, model.w.numpy().copy(), len(work.rows), work.steps, told)
+        return Update(job, w.numpy().copy(), len(work.rows), work.steps, told)
 
     def _plain(self, work: Workload, job: Job, client: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, int]]:
         """Of every step: the gradient of the mean loss, that loss, and the rows it is of."""

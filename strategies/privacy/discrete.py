@@ -24,7 +24,8 @@ one sample to step 2^14, which happens with a probability below 10^-10000. Outsi
 **Tail.** Z is sub-Gaussian, P(|Z| > c s) <= 2 exp(-c^2 / 2): 5.2e-18 at c = 9, 3.9e-22 at 10. Under encryption a share
 is clamped to `share_bound` = ceil(10 s), so that a slot never overflows into its neighbour. That any share of a run is
 clamped has a probability of tau <= 1.2e-13 (80,582 slots, four offices, 1,000 rounds), and adds (1 + e^epsilon) tau to
-delta: 3.7e-10 at epsilon 8, 1.1e-6 at 16. At 9 s it would be 15,000 times that.
+delta: 3.7e-10 at epsilon 8, 1.1e-6 at 16. At 9 s it would be 15,000 times that. A run in which it would be more than a
+thousandth of its delta is refused (`clamps_show`).
 
 How long a sample takes depends on its value, by some nanoseconds of the ten milliseconds of a model.
 """
@@ -52,6 +53,12 @@ ROUNDINGS = ("nearest", "stochastic")
 _UNIFORM = 62  # bits of a uniform integer
 _ALL = (1 << _UNIFORM) - 1
 _BLOCK = 1 << 14  # random integers drawn at once: they stay in the cache
+
+
+def clamps_show(epsilon: float, delta: float, numbers: int) -> bool:
+    """Whether clamping adds more than a thousandth to delta: (1 + e^epsilon) tau, of a run with so many numbers."""
+    tau = 2 * math.exp(-(TAIL**2) / 2) * numbers
+    return epsilon > 700 or (1 + math.exp(epsilon)) * tau > 1e-3 * delta
 
 
 def discrete_gaussian(stream: NoiseStream, count: int, variance: Fraction | int) -> NDArray[np.int64]:

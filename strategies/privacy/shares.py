@@ -41,7 +41,9 @@ LEAST_STD = 2.0  # grid units; below, tau is no longer negligible, nor is the gr
 _SLIVER = 1e-6  # of delta, for what lies far out
 
 
-def shared_noise(shares: int, std: float, sensitivity: float, dimension: int, steps: int, delta: float) -> float:
+def shared_noise(
+    shares: int, std: float, sensitivity: float, dimension: int, steps: int, delta: float, besides: float = 0.0
+) -> float:
     """epsilon of `steps` sums under noise shares, an upper bound.
 
     Args:
@@ -51,6 +53,7 @@ def shared_noise(shares: int, std: float, sensitivity: float, dimension: int, st
         dimension: d, the integers of a sum.
         steps: T, sums published; D bounds each.
         delta: in (0, 1).
+        besides: mu of what is released besides under Gaussian noise, all of it together.
 
     Raises:
         StrategyError: an argument out of range; shares below 2 grid units.
@@ -59,6 +62,7 @@ def shared_noise(shares: int, std: float, sensitivity: float, dimension: int, st
         if value != int(value) or value < (name != "steps"):
             raise StrategyError(f"{name} must be a whole number, at least {int(name != 'steps')}; found {value!r}")
     check_range("sensitivity", sensitivity, 0.0)
+    check_range("besides", besides, 0.0)
     check_probability("delta", delta)
     if not LEAST_STD <= std < math.inf:
         raise StrategyError(
@@ -66,10 +70,10 @@ def shared_noise(shares: int, std: float, sensitivity: float, dimension: int, st
             "finer grid (more bits), a smaller clip, or more noise"
         )
     if sensitivity == 0.0 or steps == 0:
-        return 0.0
+        return gaussian_epsilon(besides, delta)
     return min(
-        _by_orders(steps * divergence(shares, std, sensitivity, dimension), delta),
-        _by_gaussian(shares, std, sensitivity, dimension, steps, delta),
+        _by_orders(steps * divergence(shares, std, sensitivity, dimension) + besides**2 / 2, delta),
+        _by_gaussian(shares, std, sensitivity, dimension, steps, delta, besides),
     )
 
 
@@ -92,10 +96,12 @@ def _by_orders(rho: float, delta: float) -> float:
     return max(0.0, float((a * rho + np.log1p(-1 / a) - (math.log(delta) + np.log(a)) / (a - 1)).min()))
 
 
-def _by_gaussian(shares: int, std: float, sensitivity: float, dimension: int, steps: int, delta: float) -> float:
+def _by_gaussian(
+    shares: int, std: float, sensitivity: float, dimension: int, steps: int, delta: float, besides: float
+) -> float:
     """The closed form with what the grid and the shares add."""
     v, d = shares * std**2, dimension
-    mu = math.sqrt(steps / v) * sensitivity
+    mu = math.hypot(math.sqrt(steps / v) * sensitivity, besides)
     apart = d * tau(shares, std) / 2  # the shares against Q, one way
     a = steps * (apart + d / (24 * v))
     most = gaussian_epsilon(mu, delta / 2) + a if a < 0.5 else math.inf

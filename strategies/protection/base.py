@@ -67,7 +67,6 @@ class Office:
 
 
 AUTO = "auto"
-LARGEST_SHARED = 16.0  # epsilon under noise shares (see `strategies.privacy.discrete`, Tail)
 NARROW = 16  # below so many bits rounding to nearest would lose small updates
 
 
@@ -139,12 +138,6 @@ class Protected(Wrapper):
         if self.rounds_by == "feedback":
             raise StrategyError(
                 "rounding=feedback sends in a later round what this round's noise was made for; set rounding=nearest"
-            )
-        target = central.epsilon if central else local.epsilon if local else None
-        if target is not None and target > LARGEST_SHARED:
-            raise StrategyError(
-                f"shares of noise are clamped ten standard deviations out, which above epsilon {LARGEST_SHARED:g} "
-                f"would show in delta; found epsilon={target:g}"
             )
         curious = central.curious if central else local.curious if local else 0
         if curious >= self.min_offices:

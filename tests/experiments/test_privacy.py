@@ -69,7 +69,8 @@ def test_a_claim_names_what_it_rests_on() -> None:
     assert "server" in spent["observer"]
     assert "2..64" in spent["orders"].replace(" ", "") or "," in spent["orders"]
     assert spent["group_person"]["epsilon"] > spent["group_signal"]["epsilon"]
-    assert spent["group_signal"] == {"windows": 1, "epsilon": spent["epsilon"]}, "rows of this data share no samples"
+    alone = {"windows": 1, "epsilon": spent["epsilon"], "delta": 1e-5, "accountant": "prv"}
+    assert spent["group_signal"] == alone, "rows of this data share no samples"
     assert claim(strategy="dp_sgd(noise_multiplier=1, secure_rng=true)")["noise_source"] == "os"
 
 
@@ -391,7 +392,12 @@ def test_a_run_says_what_it_promises() -> None:
     assert "for the person with most, " in said
     assert "whoever knows it can take the noise off" in said
     assert "epsilon infinite" in describe(run(*problem(strategy="dp_sgd(noise_multiplier=0)")))
-    assert "no promise to those there are" in describe(run(*problem(strategy="dp_sgd(epsilon=8, simulate=9000)")))
+    crowd = describe(run(*problem(strategy="dp_sgd(epsilon=8, simulate=9000)")))
+    assert "no promise, but what 9000 units would be given: epsilon" in crowd
+    both = "dp_fedavg(epsilon=8, inner=dp_sgd(epsilon=2, unit=person, inner=fedavg(weighting=uniform)))"
+    nested = describe(run(*problem(strategy=both, batch_size="full")))
+    assert "epsilon 8 of one office at delta 1e-05" in nested
+    assert "epsilon 2 of one person at delta 1e-05" in nested
     assert "epsilon" not in describe(run(*problem()))
 
 

@@ -252,7 +252,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"inner": Flower("flwr.serverapp.strategy.FedAvg")}, "Flower cannot be protected: it is not linear"),
     ({"inner": Quantised()}, "inner=Quantised is protected already"),
     ({"inner": Remembering()}, "Remembering sends more than an update"),
-    ({"inner": "fedavg"}, r"inner must be a strategy written as a call, fedavg\(\); found 'fedavg'"),
+    ({"inner": "fedavg"}, r"inner must be a strategy, e.g. inner=fedprox\(mu=0.1\); found 'fedavg'"),
     ({"bits": 7}, r"bits must be in \[8, 32\]; found 7"),
     ({"bits": 33}, r"bits must be in \[8, 32\]; found 33"),
     ({"rounding": "up"}, "rounding must be one of auto, nearest, feedback, stochastic; found 'up'"),
