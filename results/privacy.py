@@ -86,6 +86,14 @@ def name_of_inner(inner: str) -> str:
     return _less(re.compile(r"\bweighting=\w+(, )?"), inner)
 
 
+def unaudited(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs that canaries took no part in, where such were made: a canary costs a little of the score."""
+    audited = runs["audit_auc"].notna() | runs["audit_lower_bound"].notna()
+    place = [runs["label"], runs["x"], runs["clipped"]]
+    both = audited.groupby(place).transform("nunique") > 1
+    return runs[~(audited & both)]
+
+
 def costs(study: Study, found: pd.DataFrame) -> pd.DataFrame:
     """Differences in score to the same line without noise and clipping, paired by seed and rows, a row a cell.
 
@@ -292,7 +300,7 @@ def persons_needed(study: Study) -> pd.DataFrame:
         offices (nan where persons are in several). Only lines that simulate.
     """
     runs = private(study)
-    runs = runs[~runs["nested"] & runs["finished"] & runs["unit"].eq("person")]
+    runs = unaudited(runs[~runs["nested"] & runs["finished"] & runs["unit"].eq("person")])
     rows = []
     for (partition, label), line in runs.groupby(["partition", "label"], observed=True, sort=True):
         free = line.loc[np.isinf(line["x"]) & ~line["clipped"], "score"].mean()

@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from results import captions, layout
 from results.pairs import span_of_least
-from results.privacy import by_persons, costs, name_of_inner, persons_needed, persons_words, private
+from results.privacy import by_persons, costs, name_of_inner, persons_needed, persons_words, private, unaudited
 from results.study import Study, summary
 from results.style import DOUBLE, SINGLE, Look, looks, wrapped
 
@@ -78,7 +78,7 @@ def privacy(study: Study, look: dict[str, Look], label: str = "") -> list[Figure
                 if name.startswith("audit"):
                     _audit(panel, part[part["partition"] == partition], name, lines, axis)
                 else:
-                    _scores(panel, _unaudited(part[part["partition"] == partition]), name, lines, axis)
+                    _scores(panel, unaudited(part[part["partition"] == partition]), name, lines, axis)
         for panel, partition in zip(panels[0], partitions, strict=True):
             panel.set_title(wrapped(str(partition), 40))
         figure.supxlabel(wrapped(f"Epsilon of one {unit} ({_claims(of_unit)})", _width(figure)))
@@ -223,14 +223,6 @@ def _means(runs: pd.DataFrame, lines: Sequence[_Line], names: tuple[str, ...]) -
             )
 
 
-def _unaudited(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs that canaries took no part in, where such were made: a canary costs a little of the score."""
-    audited = runs["audit_auc"].notna() | runs["audit_lower_bound"].notna()
-    place = [runs["label"], runs["x"], runs["clipped"]]
-    both = audited.groupby(place).transform("nunique") > 1
-    return runs[~(audited & both)]
-
-
 def _claims(runs: pd.DataFrame) -> str:
     """Delta, relation and accountant of a figure's runs."""
     deltas = "/".join(f"{value:g}" for value in sorted(runs["delta"].dropna().unique()))
@@ -267,7 +259,7 @@ def privacy_persons(study: Study, look: dict[str, Look], label: str = "") -> lis
     if needed.empty:
         return []
     runs = private(study)
-    runs = runs[~runs["nested"] & runs["finished"] & runs["unit"].eq("person")]
+    runs = unaudited(runs[~runs["nested"] & runs["finished"] & runs["unit"].eq("person")])
     lines = _lines(runs[runs["label"].isin(needed["label"])])
     panels_ = list(needed.groupby(["partition", "epsilon"], observed=True, sort=True))
     figures = []

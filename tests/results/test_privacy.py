@@ -441,6 +441,16 @@ def test_audits_stand_beneath_and_audited_runs_lend_no_score() -> None:
     assert marks(alone.axes[0])[0][1] != []
 
 
+def test_audited_runs_say_nothing_of_how_many_persons_it_takes() -> None:
+    plain = simulated(seeds=2)
+    audited = [
+        private(*one, partition="by_person", seed=seed, changes={"audit": AUDIT}, options=(("audit", 100),))
+        for one in ((8.0, "fedavg", "own", "person", 1.0), (None, "fedavg", "own", "person", None))
+        for seed in (2, 3)
+    ]
+    assert_frame_equal(persons_needed(only_study([*plain, *audited])), persons_needed(only_study(plain)))
+
+
 def test_simulated_persons_are_open_and_the_real_ones_full() -> None:
     figure = draw(only_study(simulated(seeds=2)))[1]
     [panel] = figure.axes
