@@ -127,7 +127,7 @@ def parser() -> argparse.ArgumentParser:
     tune.add_argument(
         "grid", nargs="?", default="pilot-tuned", help="whose cells to tune, by name or path (default: pilot-tuned)"
     )
-    tune.add_argument("--trials", type=int, default=60, metavar="N", help="trials of every study (default: 60)")
+    tune.add_argument("--trials", type=int, default=60, metavar="N", help="of every study, tens of them (default: 60)")
     tune.add_argument("--rounds", type=int, default=15, metavar="N", help="rounds of a run (default: 15)")
     tune.add_argument("--seed", type=int, default=0, metavar="N", help="of the studies (default: 0)")
     tune.add_argument("--no-halving", action="store_true", help="train every trial to the end, to judge halving by")

@@ -6,6 +6,8 @@ import argparse
 import dataclasses
 import sys
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,13 +19,14 @@ from experiments.keys import keys_of_run, keys_of_sweep, sampled_runs
 from experiments.plan import Loaded, Plan, check, data_key, estimate, load_data, plan
 from experiments.run import LAST_ROUNDS, attempt, save, sources
 from experiments.spec import RunSpec
+from experiments.study import Cell, Terms
 from experiments.sweep import Summary
 from experiments.sweep import sweep as sweep_all
 from experiments.winners import Arms, arms
-from results import listing
+from results import ResultsError, listing
 from results.record import Key, RunRecord, encode
 from results.store import Store
-from results.tuned import FIXED_EPOCHS, Winner
+from results.tuned import FIXED_EPOCHS, Winner, find
 
 
 def run(options: argparse.Namespace) -> int:
@@ -259,6 +262,8 @@ def report(options: argparse.Namespace) -> int:
     """Tables and figures of a grid's runs, or of all."""
     store = Store(options.results)
     if options.grid is None:
+        if options.only or options.set:
+            raise UserError("--only and --set narrow a grid, and none is named: report GRID --only ...")
         out = options.out or options.results / "report"
         _write_report(store, out, options, None, None, 0)
         return 0
@@ -308,7 +313,7 @@ def baselines(options: argparse.Namespace) -> int:
 def tune(options: argparse.Namespace) -> int:
     """Tune the cells of a grid."""
     from experiments.search import storage_of
-    from experiments.study import Terms, cells_of, runs_to_check, several
+    from experiments.study import cells_of, runs_to_check, several
     from experiments.tune import TuningError, alone
     from experiments.tune import tune as tune_all
 
@@ -324,6 +329,7 @@ def tune(options: argparse.Namespace) -> int:
     folder = options.results / "tuned"
     folder = folder / FIXED_EPOCHS if options.fixed_epochs else folder
     folder = folder / f"seed-{terms.seed}" if terms.seed else folder
+    check_effort(cells, terms, folder)
     started = perf_counter()
     with alone(folder):
         storage = storage_of(options.storage or f"journal:{folder / 'studies.journal'}")
@@ -337,6 +343,24 @@ def tune(options: argparse.Namespace) -> int:
             return 1
     _say(f"{count} tuned in {(perf_counter() - started) / 60:.1f} minutes")
     return 0
+
+
+def check_effort(cells: Sequence[Cell], terms: Terms, folder: Path) -> None:
+    """Refuse to put a quick study's winner in the place of a thorough one's.
+
+    Raises:
+        UserError: which.
+    """
+    for cell in cells:
+        with suppress(ResultsError):  # a spoilt file may be replaced
+            old = find(folder, cell.key)
+            effort = 0 if old is None else len(old.trials) * int(old.study.get("rounds", 0))
+            if old is not None and effort > terms.trials * terms.rounds:
+                raise UserError(
+                    f"{folder / old.name}.yaml is the winner of {len(old.trials)} trials of {old.study['rounds']} "
+                    f"rounds, and would be replaced by that of {terms.trials} of {terms.rounds}: name another "
+                    "--results, or remove it"
+                )
 
 
 def chosen(winner: Winner) -> str:

@@ -224,6 +224,8 @@ def storage_of(url: str) -> Any:
             lock = JournalFileOpenLock(path)
             _mend(Path(path), lock)
             return JournalStorage(JournalFileBackend(path, lock_obj=lock))
+        if url in ("sqlite://", "sqlite:///", "sqlite:///:memory:"):
+            raise ValueError("a study in memory would be lost with this process")
         return get_storage(url)
     except Exception as error:  # SQLAlchemy's, a driver's, the system's
         shown = re.sub(r"(://[^:/@]*:)[^/@]*@", r"\1***@", url)  # no log should have a password

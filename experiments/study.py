@@ -276,7 +276,7 @@ class Study:
             for number, records in runs.items()
         ]
         finalists.sort(key=lambda one: (-one.fresh, -one.value, one.number))
-        won = finalists[0].number
+        won, whole = finalists[0].number, not self.terms.halving
         values = [dict(trial.intermediate_values) for trial in finished]
         return tuned.Winner(
             key=self.cell.key,
@@ -296,7 +296,7 @@ class Study:
                 )
                 for number, trial in enumerate(finished)
             ),
-            halving_loses=None if self.terms.halving else search.pruned_by_halving(values, rounds),
+            halving_loses=search.pruned_by_halving(values, rounds) if whole and search.rungs(rounds) else None,
         )
 
     def _about(self) -> dict[str, Any]:

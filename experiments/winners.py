@@ -54,6 +54,7 @@ def arms(specs: Sequence[RunSpec], which: str, folder: Path, borrowed: Mapping[s
             read[name] = tuned.find(folder, key)
         return read[name]
 
+    fairly = _Fairly()
     for spec in specs if which != "no" else ():
         found = _winner(spec, find, borrowed)
         if found is None:
@@ -62,6 +63,7 @@ def arms(specs: Sequence[RunSpec], which: str, folder: Path, borrowed: Mapping[s
         else:
             winner, origin = found
             chosen.append((spec, _tuned(spec, winner, folder), origin))
+            fairly.add(spec, chosen[-1][1].run_id, winner)
     if missing:
         raise UserError(
             f"no tuned hyper-parameters in {folder} for\n" + "\n".join(missing.values()) + "\nmake them with "
@@ -86,6 +88,36 @@ def _tuned(spec: RunSpec, winner: tuned.Winner, folder: Path) -> RunSpec:
         return RunSpec.from_options({**spec.options(), **winner.options})
     except ValueError as error:
         raise UserError(f"{folder / winner.name}.yaml: {error}") from None
+
+
+class _Fairly:
+    """Watches that a sweep's winners replace no axis of it, and had the same budget."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, dict[str, Any]] = {}
+        self.budgets: dict[str, tuple[str, str]] = {}
+
+    def add(self, spec: RunSpec, run_id: str, winner: tuned.Winner) -> None:
+        """A run takes a winner, and has this run_id then.
+
+        Raises:
+            UserError: so has another, which had another value of what is tuned; or winners are of unlike effort.
+        """
+        given = spec.options()
+        first = self.made.setdefault(run_id, given)
+        for option in winner.options.keys() - {"strategy"}:  # strategies of one family share a winner
+            if first[option] != given[option]:
+                raise UserError(
+                    f"{option} is tuned, and the grid gives {first[option]} and {given[option]}, which would be one "
+                    f"run: leave --tuned out, or choose by --only {option}=..."
+                )
+        effort = f"{len(winner.trials)} trials of {winner.study.get('rounds')} rounds"
+        where, other = self.budgets.setdefault(str(given["dataset"]), (winner.name, effort))
+        if other != effort:
+            raise UserError(
+                f"{where} was tuned by {other} and {winner.name} by {effort}: no fair comparison. Tune them alike, "
+                "or keep them in folders of their own (--results)"
+            )
 
 
 Find = Callable[[Mapping[str, Any]], tuned.Winner | None]

@@ -26,7 +26,7 @@ from results.study import family, plain
 from results.style import Look, looks, wrapped
 from results.text import NOTHING
 from results.tuned import KEY, Winner
-from results.tuning_tables import in_order, names_of
+from results.tuning_tables import LOCAL, in_order, names_of
 
 RANDOM_BATCHES = 2  # from the first
 RUNS = 5  # of a trial, where a study does not name its seeds
@@ -118,6 +118,7 @@ def budget_table(winners: Sequence[Winner], others: Sequence[Winner] = ()) -> Ta
     caption = (
         "Expected best validation accuracy of n random trials (Dodge et al. 2019), from the random trials that ran to "
         "the end, the default not among them.",
+        LOCAL * any(one.key.get("strategy") == "local" for one in winners),
         "Whole study: the best value of all its complete trials; of each study, where a cell was tuned several times.",
         "A trial is five runs; the CSV gives every n with its rounds of training.",
     )

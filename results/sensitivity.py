@@ -55,7 +55,9 @@ def sensitivity_table(study: Study, stale: int = 0) -> Table | None:
         names = {name: str(line[name].iloc[0]) for name in by(study)}
         usable = line[line["whole"] & line["score"].notna()]
         numbers: dict[str, object] = {"rates": len(line), "rates_unfinished": int((~line["whole"]).sum())}
+        numbers["rates_filtered"] = int((line["filtered"] > 0).sum())
         text = {"Rates": str(len(line)), "Unfinished": str(numbers["rates_unfinished"])}
+        text["Filtered"] = str(numbers["rates_filtered"])
         if usable.empty:
             text |= {"Best rate": "–", "Score there [%]": "–", "Within one point": "–", "Factor": "–"}
         else:

@@ -22,6 +22,10 @@ from results.tuned import KEY, Winner
 
 Pair = tuple[str, str]  # run_id of a default run, run_id of the tuned run of the same seed
 _NAMED = ("partition", "strategy")  # of a winner's key: always columns
+LOCAL = (
+    "Of local: each office's own model on that office's validation rows, which have no labels but its own; test scores "
+    "compare it with the others, this does not."
+)
 
 
 def in_order(winners: Sequence[Winner]) -> list[Winner]:
@@ -92,6 +96,7 @@ def tuned_table(
         )
     caption = (
         "Accuracies on validation persons; no test row was open.",
+        LOCAL * any(one.key.get("strategy") == "local" for one in winners),
         "Fresh seeds: the five best trials were run again on seeds that the study had not seen, and the best of these "
         "won; in the study: the winner's value before, biased upward by being a maximum of many; default: its value in "
         "the study.",

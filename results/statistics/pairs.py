@@ -63,7 +63,8 @@ def paired(a: ArrayLike, b: ArrayLike, level: float = LEVEL, seed: int = 0) -> P
         sign_flip(d, seed),
         sign_flip(_signed_ranks(d), seed),
         exact,
-        None if difference.degenerate else hedges_factor(d.size - 1) * difference.mean / difference.sd,
+        # Of two pairs the factor is 0, and an effect size of 0 would be read as no effect.
+        None if difference.degenerate or d.size < 3 else hedges_factor(d.size - 1) * difference.mean / difference.sd,
         float(least_detectable(difference.sd, d.size)),
     )
 

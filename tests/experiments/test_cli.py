@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -126,6 +127,8 @@ MISTAKES = [
     (["sweep", "smoke", "--set", "rounds"], "expected key=value"),
     (["results", "show", "abcd"], "no run 'abcd'"),
     (["report"], "no runs"),
+    (["report", "--only", "seed=1"], "--only and --set narrow a grid, and none is named"),
+    (["tune", "watch-tuned", "--storage", "sqlite:///"], "a study in memory would be lost"),
 ]
 
 
@@ -171,6 +174,30 @@ def test_a_misspelt_option_is_told_what_it_may_have_meant(
         main(arguments)
     assert exit_.value.code == 2
     assert told in capsys.readouterr().err
+
+
+def test_a_quick_study_replaces_no_thorough_ones_winner(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    committed = ROOT / "results" / "tuned" / "watch-iid-fedavg-c6aa2dfb.yaml"
+    (tmp_path / "tuned").mkdir()
+    kept = Path(shutil.copy(committed, tmp_path / "tuned"))
+    narrowed = ["--only", "partition=iid", "--only", "strategy=fedavg", "--results", str(tmp_path)]
+    assert main(["tune", "watch-tuned", *narrowed, "--trials", "10", "--rounds", "1"]) == 2
+    assert "is the winner of 60 trials of 15 rounds, and would be replaced by" in capsys.readouterr().err
+    assert kept.read_bytes() == committed.read_bytes()
+
+
+def test_one_strategy_is_listed_with_all_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "dp-sgd"]) == 0
+    out = capsys.readouterr().out
+    for told in (
+        "dp_sgd(inner=fedavg, ",
+        "unit: `window` or `person`",
+        "accountant: `prv`",
+        "curious: with shared noise",
+    ):
+        assert told in out
+    assert main(["list", "dpsgd"]) == 2
+    assert "did you mean 'dp_sgd'" in capsys.readouterr().err
 
 
 def test_whoever_reads_may_stop_reading() -> None:

@@ -57,6 +57,22 @@ def test_a_run_takes_the_winner_of_its_cell_whatever_its_seed_or_own_values(tmp_
     assert found.pairs == []
 
 
+def test_an_axis_that_is_tuned_is_no_axis(tmp_path: Path) -> None:
+    specs = [problem(client_lr=rate)[0] for rate in (0.01, 0.1)]
+    tuned.write(tmp_path, winner(specs[0]))
+    with pytest.raises(UserError, match=r"client_lr is tuned, and the grid gives 0\.01 and 0\.1, .* leave --tuned out"):
+        arms(specs, "yes", tmp_path, {})
+
+
+def test_winners_of_unlike_effort_are_not_compared(tmp_path: Path) -> None:
+    specs = [problem(partition=partition)[0] for partition in ("iid", "dirichlet(0.3)")]
+    for spec, rounds in zip(specs, (15, 1), strict=True):
+        one = winner(spec)
+        tuned.write(tmp_path, replace(one, study={**one.study, "rounds": rounds}))
+    with pytest.raises(UserError, match=r"was tuned by .* of 15 rounds and .* of 1 rounds: no fair comparison"):
+        arms(specs, "yes", tmp_path, {})
+
+
 def test_both_pairs_the_default_with_the_tuned(tmp_path: Path) -> None:
     spec, _ = problem()
     tuned.write(tmp_path, winner(spec))

@@ -159,9 +159,10 @@ def test_flowers_simulation_gives_the_same_bits(protocol: str) -> None:
     there, _ = result(strategy, ALL, dropout=drop, rounds=4, engine="simulation")
     assert (here.status, here.rounds, here.final) == (there.status, there.rounds, there.final)
     assert here.cost.clipped == there.cost.clipped
-    assert [(office.bytes_up, office.bytes_down) for office in here.offices] == [
-        (office.bytes_up, office.bytes_down) for office in there.offices
-    ]
+    up, down = ([getattr(office, name) for office in here.offices] for name in ("bytes_up", "bytes_down"))
+    slack = 0.01 if protocol in ("bfv", "ckks") else 0.0  # SEAL packs its random ciphertexts, now tighter and now less
+    assert [office.bytes_up for office in there.offices] == pytest.approx(up, rel=slack, abs=0)
+    assert [office.bytes_down for office in there.offices] == pytest.approx(down, rel=slack, abs=0)
 
 
 @pytest.mark.slow
