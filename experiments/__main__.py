@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import inspect
 import os
+import select
 import signal
 import sys
 from collections.abc import Sequence
@@ -32,19 +33,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         if options.command == "list":
-            return listing(options.name)
+            status = listing(options.name)
+            sys.stdout.flush()  # here, where a reader that has gone is no error
+            return status
         from experiments import commands  # imports PyTorch, which help and list do without
 
-        return int(getattr(commands, options.command)(options))
+        status = int(getattr(commands, options.command)(options))
+        sys.stdout.flush()
+        return status
     except USER_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; finished runs are kept", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `list | head`: whoever reads has seen enough
+    except BrokenPipeError:
+        if not _unread():
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+
+
+def _unread() -> bool:
+    """Whether nobody reads what is printed any more: `list | head` has seen enough."""
+    reader = select.poll()
+    reader.register(sys.stdout.fileno(), 0)  # an error is told unasked
+    return bool(reader.poll(0))
 
 
 class Parser(argparse.ArgumentParser):
@@ -54,12 +68,13 @@ class Parser(argparse.ArgumentParser):
         found, unknown = super().parse_known_args(args, namespace)
         for word in unknown:
             name = word.partition("=")[0]
-            known = [option for action in self._actions for option in action.option_strings]
+            option = name.startswith("-") and name != "--"
+            known = [text for action in self._actions for text in action.option_strings]
             close = difflib.get_close_matches(name, known, 1, cutoff=0.75)
             hint = f"did you mean {close[0]}?" if close else "--help lists what there is"
-            if name.startswith("-") and not close and "--strategy" in known:
+            if option and not close and "--strategy" in known and name not in ("--only", "--set"):
                 hint += "; options of a strategy are written with it: --strategy 'dp_sgd(epsilon=8)'"
-            self.error(f"unknown {'option' if name.startswith('-') else 'argument'} {name}; {hint}")
+            self.error(f"unknown {'option' if option else 'argument'} {name}; {hint}")
         return found, unknown
 
 
@@ -235,7 +250,13 @@ def listing(name: str | None = None) -> int:
 
     registries = {"Strategies": STRATEGIES, "Partitions": PARTITIONS, "Data sets": SOURCES}
     if name is not None:
-        known = {registry_name(cls): cls for registry in registries.values() for cls in registry.values()}
+        grid = FOLDER / f"{name}.yaml"
+        if grid.exists():
+            print(grid.read_text(encoding="utf-8"), end="")
+            return 0
+        known: dict[str, type] = {}
+        for registry in registries.values():
+            known |= {registry_name(cls): cls for cls in registry.values()}
         cls = known.get(name) or known.get(name.replace("-", "_"))
         if cls is None:
             raise UserError(f"nothing is called {name!r}{nearest(name, known)}")

@@ -55,9 +55,8 @@ def _central(spec: RunSpec, ours: DpFedAvg, server: ServerSide, clients: ClientS
     """Of the sums."""
     rate, counted = participation(spec, ours, server.clients, rounds)
     history = (Mechanism(server.noise_multiplier, rate, counted),)
-    spent = _Spent.of(history, ours)
-    return (
-        _claim(ours, spent)
+    claim = (
+        _claim(ours, _Spent.of(history, ours))
         | {
             "mechanism": "dp_fedavg",
             "unit": _client(spec, server.clients),
@@ -75,35 +74,45 @@ def _central(spec: RunSpec, ours: DpFedAvg, server: ServerSide, clients: ClientS
         }
         # Cohorts of a fixed size are drawn from a public number of clients, so that nobody comes or goes unseen.
         | ({"relation": UPDATE_OR_NONE} if ours.sampling == "fixed" or spec.strategy.protected else {})
-        | (_of_integers(spec, clients, counted, ours.delta, spent) if spec.strategy.protected else {})
     )
+    if spec.strategy.protected:
+        _under_shares(claim, spec, clients, counted)
+    return claim
 
 
-def _of_integers(
-    spec: RunSpec, clients: ClientSide, steps: int, delta: float, spent: _Spent
-) -> dict[str, float | None]:
+def _under_shares(claim: dict[str, Any], spec: RunSpec, clients: ClientSide, steps: int) -> None:
+    """Hold a claim whose noise comes in shares, in place, to what is proved for integers: nothing in it is below that,
+    and where clamped shares would show in delta nothing is promised."""
+    from strategies.privacy.discrete import clamps_show
+
+    count = sum(spec.model.layout(clients.x.shape[1:], clients.classes))
+    numbers = count * len(clients.workloads) * spec.rounds
+    proved = claim["epsilon_integers"] = _of_integers(spec, clients, count, steps, claim["delta"])
+    least = max(claim["epsilon"], proved or 0.0)
+    groups = (claim[name] for name in ("group_person", "group_signal") if name in claim)
+    for one in (claim, *claim.get("offices", ()), *groups):
+        one["epsilon"] = max(one["epsilon"], least)
+        if math.isfinite(one["epsilon"]) and clamps_show(one["epsilon"], claim["delta"], numbers):
+            one |= dict.fromkeys({"epsilon", "epsilon_rdp"} & one.keys(), math.inf)
+
+
+def _of_integers(spec: RunSpec, clients: ClientSide, count: int, steps: int, delta: float) -> float | None:
     """Epsilon that is proved for the discrete Gaussians in sums of so many rounds: a little above the Gaussian's own
-    (`strategies.privacy.shares`), and then the run's. None where there is no noise, a unit is not in every step, or
-    the noise is that of a simulated crowd. Where clamped shares would show in delta, nothing is promised."""
-    strategy, shape = spec.strategy, clients.x.shape[1:]
+    (`strategies.privacy.shares`). None where there is no noise, a unit is not in every step, or the noise is that of a
+    simulated crowd."""
+    strategy = spec.strategy
     assert isinstance(strategy, Protected)
-    count = sum(spec.model.layout(shape, clients.classes))
     shares, privates = noise_shares(spec, clients.workloads, count), [work.private for work in clients.workloads]
     if shares is None or any(private and (private.rate < 1 or private.scale < 1) for private in privates):
-        return _promised(spec, clients, spent.epsilon, delta) | {"epsilon_integers": None}
-    clip = shares.clip(1, count) if strategy.clip == AUTO else float(strategy.clip)
-    grid = shares.grid(strategy.bits, len(clients.workloads), count, clip, 1, strategy.rounds_by)
-    carried = strategy.min_offices - shares.curious
+        return None
     means = [math.sqrt(private.spread) / private.means for private in privates if private and private.means]
-    besides = max(means, default=0.0)
-    found = shared_noise(carried, math.sqrt(grid.variance), grid.sensitivity, count, steps, delta, besides)
-    return _promised(spec, clients, max(found, spent.epsilon), delta) | {"epsilon_integers": found}
-
-
-def _promised(spec: RunSpec, clients: ClientSide, epsilon: float, delta: float) -> dict[str, float | None]:
-    """Epsilon under shares of noise: infinite, by whatever account, where clamping would show in delta."""
-    shown = _clamped(spec, clients, epsilon, delta)
-    return {"epsilon": shown} if math.isfinite(shown) else {"epsilon": shown, "epsilon_rdp": shown}
+    found = []
+    for round_ in (1, spec.rounds):  # between the two the grid is no coarser
+        clip = shares.clip(round_, count) if strategy.clip == AUTO else float(strategy.clip)
+        grid = shares.grid(strategy.bits, len(clients.workloads), count, clip, round_, strategy.rounds_by)
+        carried, std = strategy.min_offices - shares.curious, math.sqrt(grid.variance)
+        found.append(shared_noise(carried, std, grid.sensitivity, count, steps, delta, max(means, default=0.0)))
+    return max(found)
 
 
 def _client(spec: RunSpec, clients: int) -> str:
@@ -161,7 +170,7 @@ def _local(spec: RunSpec, ours: DpSgd, data: RunData, clients: ClientSide, outco
         grouped = {
             name: {
                 "windows": size,
-                "epsilon": _clamped(spec, clients, spent, ours.delta) if together else spent,
+                "epsilon": spent,
                 "delta": ours.delta,
                 "accountant": "prv",
             }
@@ -171,7 +180,7 @@ def _local(spec: RunSpec, ours: DpSgd, data: RunData, clients: ClientSide, outco
             )
         }
     works = [(work, work.private) for work in workloads if work.private]
-    return (
+    claim = (
         _claim(ours, worst)
         | {
             "mechanism": "dp_sgd",
@@ -198,18 +207,10 @@ def _local(spec: RunSpec, ours: DpSgd, data: RunData, clients: ClientSide, outco
             ],
         }
         | grouped
-        | (_of_integers(spec, clients, max(one[0].steps for one in histories), ours.delta, worst) if together else {})
     )
-
-
-def _clamped(spec: RunSpec, clients: ClientSide, epsilon: float, delta: float) -> float:
-    """Epsilon under shares of noise; infinite where clamping them would show in delta."""
-    if not math.isfinite(epsilon):
-        return epsilon
-    from strategies.privacy.discrete import clamps_show
-
-    count = sum(spec.model.layout(clients.x.shape[1:], clients.classes))
-    return math.inf if clamps_show(epsilon, delta, count * len(clients.workloads) * spec.rounds) else epsilon
+    if together:
+        _under_shares(claim, spec, clients, max(one[0].steps for one in histories))
+    return claim
 
 
 def _history(work: Workload, rounds: int) -> list[Mechanism]:

@@ -354,10 +354,10 @@ def check_effort(cells: Sequence[Cell], terms: Terms, folder: Path) -> None:
     for cell in cells:
         with suppress(ResultsError):  # a spoilt file may be replaced
             old = find(folder, cell.key)
-            effort = 0 if old is None else len(old.trials) * int(old.study.get("rounds", 0))
-            if old is not None and effort > terms.trials * terms.rounds:
+            rounds = 0 if old is None else int(old.study.get("rounds") or old.cost.rounds)
+            if old is not None and (len(old.trials) > terms.trials or rounds > terms.rounds):
                 raise UserError(
-                    f"{folder / old.name}.yaml is the winner of {len(old.trials)} trials of {old.study['rounds']} "
+                    f"{folder / old.name}.yaml is the winner of {len(old.trials)} trials of {rounds} "
                     f"rounds, and would be replaced by that of {terms.trials} of {terms.rounds}: name another "
                     "--results, or remove it"
                 )

@@ -18,6 +18,7 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -170,17 +171,24 @@ def attempt(
         return run_models(spec, data, engine, moved, keys)
     except Exception as error:
         where = "" if isinstance(error, ValueError) else "\n" + "".join(traceback.format_tb(error.__traceback__)[-3:])
-        return failed(spec, data, engine, f"{type(error).__name__}: {error}{where}"), None
+        record = failed(spec, data, engine, f"{type(error).__name__}: {error}{where}")
+        return msgspec.structs.replace(record, privacy=_all_spent(spec, data)), None
 
 
 def failed(spec: RunSpec, data: RunData, engine: str, error: str) -> RunRecord:
-    """The record of a run that raised. How much of a budget it spent is lost with it: all of it counts as spent."""
-    record = _frame(spec, data, engine) | {"status": "failed", "error": error}
-    with suppress(Exception):  # of a run that could not even begin, nothing was released
+    """The record of a run that raised."""
+    return decode_fields(_frame(spec, data, engine) | {"status": "failed", "error": error})
+
+
+def _all_spent(spec: RunSpec, data: RunData) -> dict[str, Any] | None:
+    """What a run may have spent that failed: how far it came is lost with it, so all of its budget. None where it
+    could not even be set up."""
+    record = _frame(spec, data, "inprocess")
+    with suppress(Exception):
         both = sides(spec, data, deal_rows(spec, data))
         rounds = [spec.rounds] * len(both[1].workloads)
         add_privacy(record, spec, data, both, Outcome(rounds=[{}] * spec.rounds, trained=rounds))
-    return decode_fields(record)
+    return decode_fields(record).privacy
 
 
 def deal_rows(spec: RunSpec, data: RunData) -> Deal:

@@ -106,7 +106,7 @@ class _Fairly:
         given = spec.options()
         first = self.made.setdefault(run_id, given)
         for option in winner.options.keys() - {"strategy"}:  # strategies of one family share a winner
-            if first[option] != given[option]:
+            if first.get(option) != given.get(option):  # a name that no run has is told elsewhere
                 raise UserError(
                     f"{option} is tuned, and the grid gives {first[option]} and {given[option]}, which would be one "
                     f"run: leave --tuned out, or choose by --only {option}=..."

@@ -64,7 +64,7 @@ def columns(found: pd.DataFrame, heading: str) -> dict[str, pd.Series[str]]:
     return {
         "Pairs": found["pairs"].astype(str),
         f"{heading} [points]": text.points(found["difference"], found["half"], found["equal"]),
-        "Over persons, seeds [points]": text.points(
+        "Final model, over persons and seeds [points]": text.points(
             found["crossed"], found["crossed_half"], found["crossed_half"] == 0
         ),
         "Step-down p": text.p_values(found["p_step_down"]),

@@ -96,6 +96,11 @@ class DpFedAvg(Wrapper):
                 f"{type(self.inner).__name__} weights clients by private counts, so that one client may move the mean "
                 "by more than clip_norm / m: set weighting=uniform in it"
             )
+        if self.inner.local_dp and self.inner.local_dp.means:
+            raise StrategyError(
+                "means=true releases each office's feature means under noise for one row or person, which a promise to "
+                "whole clients does not cover: set means=false"
+            )
         check_budget(self.epsilon, self.noise_multiplier, self.delta)
         check_range("clip_norm", self.clip_norm, 1e-9, 1e9)
         check_choice("accountant", self.accountant, ACCOUNTANTS)

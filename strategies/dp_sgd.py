@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from flwr.serverapp import Grid
     from flwr.serverapp.strategy import Strategy as FlowerStrategy
 
-LEAST_EPSILON, LEAST_DELTA = 0.01, 1e-6
+LEAST_EPSILON = 0.01
 UNITS = ("window", "person")
 NOISE = ("own", "shared")
 
@@ -147,8 +147,3 @@ def check_budget(epsilon: float | None, noise_multiplier: float | None, delta: f
         check_range("noise_multiplier", noise_multiplier, 0.0)
     if not 0 < delta < 1:
         raise StrategyError(f"delta must be above 0 and far below 1; found {delta!r}")
-    if delta < LEAST_DELTA:
-        raise StrategyError(
-            f"delta must be at least {LEAST_DELTA:g}, below which what noise lacks far out would count "
-            f"(strategies/SECURITY.md, Floating point); found {delta!r}"
-        )

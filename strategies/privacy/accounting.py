@@ -57,6 +57,7 @@ _LARGEST_LOSS = 650.0  # exp of it is still a float; what is beyond has no prote
 _SHARE = 1e-3  # prv's error bounds: of epsilon, and of delta
 _MESH, _LARGEST_MESH = 1 << 21, 1 << 23  # points: a third of a second, and what memory bears
 _COARSE = 0.03  # error bound of a first look; its estimate is far better than that, right to 1e-3
+LEAST_DELTA = 1e-6
 _PRECISION = 2e-3  # how far below its target a solved epsilon may stay
 
 
@@ -174,8 +175,15 @@ def default_delta(units: int) -> float:
 
 
 def check_delta(delta: float, units: int) -> None:
-    """Refuse a delta above `default_delta`, or outside (0, 1)."""
+    """Refuse a delta above `default_delta`, outside (0, 1), or needlessly so small that what noise lacks far out would
+    count in it (`strategies.privacy.noise`)."""
     check_probability("delta", delta)
+    least = min(LEAST_DELTA, default_delta(units))
+    if delta < least:
+        raise StrategyError(
+            f"delta must be at least {least:g}, below which what noise lacks far out would count "
+            f"(strategies/SECURITY.md, Floating point); found {delta:g}"
+        )
     if delta > default_delta(units):
         raise StrategyError(
             f"delta must be at most {default_delta(units):g} for {units} units, min(1e-5, 1 / (10 N)); found {delta:g}"

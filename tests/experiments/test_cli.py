@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import resource
 import shutil
 import subprocess
@@ -196,14 +197,18 @@ def test_one_strategy_is_listed_with_all_its_options(capsys: pytest.CaptureFixtu
         "curious: with shared noise",
     ):
         assert told in out
+    assert main(["list", "smoke"]) == 0
+    assert "title: " in capsys.readouterr().out
     assert main(["list", "dpsgd"]) == 2
     assert "did you mean 'dp_sgd'" in capsys.readouterr().err
 
 
 def test_whoever_reads_may_stop_reading() -> None:
-    command = f"{sys.executable} -m experiments list | head -n 1"
-    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("Strategies\n", "")
+    for name, unbuffered in (("", "1"), ("dp_sgd", "")):
+        command = f"{sys.executable} -m experiments list {name} | head -c 6"
+        given = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=True, env=given)
+        assert (len(done.stdout), done.stderr) == (6, "")
 
 
 def test_exit_status_tells_diverged_and_failed(table: str, tmp_path: Path) -> None:

@@ -231,6 +231,11 @@ def test_strategies_that_declare_themselves_are_run(name: str) -> None:
         ("dp_fedavg(epsilon=1, inner=local())", "cannot be noised centrally"),
         ("dp_fedavg(epsilon=1, sampling=half)", "sampling must be one of fixed, poisson"),
         ("dp_fedavg(epsilon=1, sampling=poisson, secure_rng=true)", "draws who takes part from the run's seed"),
+        ("dp_sgd(epsilon=1e-7)", "epsilon must be at least 0.01"),
+        (
+            "dp_fedavg(epsilon=1, inner=dp_sgd(epsilon=1, means=true, inner=fedavg(weighting=uniform)))",
+            "a promise to whole clients does not cover",
+        ),
         (f"{WRAPPER}, strategy=dp_sgd(epsilon=1))", "none of its noise"),
         (f"{WRAPPER}, strategy=dp_fedavg(epsilon=1))", "none of its noise"),
     ],
@@ -245,6 +250,7 @@ def test_mistakes_are_told_before_anything_runs(text: str, told: str) -> None:
     [
         ({"strategy": "dp_sgd(epsilon=1, delta=0.01)"}, "delta"),
         ({"strategy": "dp_fedavg(epsilon=1, delta=0.03)"}, "delta"),
+        ({"strategy": "dp_sgd(epsilon=1, delta=1e-9)"}, "delta must be at least 1e-06, below which what noise lacks"),
         ({"strategy": "dp_sgd(epsilon=1, unit=person)"}, "set --batch-size full; found 16"),
         ({"strategy": "dp_sgd(epsilon=1)", "standardise": "pooled"}, "set --standardise none"),
         ({"strategy": "dp_fedavg(epsilon=1)", "standardise": "pooled"}, "set --standardise none"),

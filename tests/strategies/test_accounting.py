@@ -406,6 +406,18 @@ def test_coarse_shares_are_accounted_by_orders() -> None:
     assert gaussian_epsilon(math.sqrt(2 * rho), DELTA) < found < 1.15 * gaussian_epsilon(math.sqrt(2 * rho), DELTA)
 
 
+def test_what_is_released_besides_composes() -> None:
+    """As mu^2 or rho, by either bound; and alone it is the Gaussian's own."""
+    mu = 0.7
+    fine = shared_noise(4, 3e4, mu * math.sqrt(4) * 3e4, 1000, 1, DELTA, besides=1.2)
+    assert fine == pytest.approx(gaussian_epsilon(math.hypot(mu, 1.2), DELTA), rel=1e-3)
+    rho = 10 * divergence(2, 2.0, 0.28, 80_582)
+    coarse = shared_noise(2, 2.0, 0.28, 80_582, 10, DELTA, besides=0.5)
+    wanted = gaussian_epsilon(math.sqrt(2 * rho + 0.25), DELTA)
+    assert wanted < coarse < 1.15 * wanted
+    assert shared_noise(3, 10.0, 0.0, 5, 10, DELTA, besides=1.2) == gaussian_epsilon(1.2, DELTA)
+
+
 def test_tau_is_the_papers_and_vanishes() -> None:
     assert tau(1, 2.0) == 0.0
     assert tau(3, 0.5) == pytest.approx(10 * (math.exp(-(math.pi**2) / 4) + math.exp(-(math.pi**2) / 3)), rel=1e-12)
