@@ -10,21 +10,21 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
+from experiments.describe import describe, percent
 from experiments.engines import engine as check_engine
 from experiments.errors import UserError
 from experiments.grid import Grid, load_grid
 from experiments.keys import keys_of_run, keys_of_sweep, sampled_runs
 from experiments.plan import Loaded, Plan, check, data_key, estimate, load_data, plan
-from experiments.run import LAST_ROUNDS, attempt, save, sources
+from experiments.run import attempt, save, sources
 from experiments.spec import RunSpec
 from experiments.study import Cell, Terms
 from experiments.sweep import Summary
 from experiments.sweep import sweep as sweep_all
 from experiments.winners import Arms, arms
 from results import ResultsError, listing
-from results.record import Key, RunRecord, encode
+from results.record import Key, encode
 from results.store import Store
 from results.tuned import FIXED_EPOCHS, Winner, find
 
@@ -81,122 +81,6 @@ def check_writable(path: Path) -> None:
             pass
     except OSError as error:
         raise UserError(f"--save-model {path}: cannot be written ({error.strerror}); name a file elsewhere") from None
-
-
-def describe(record: RunRecord) -> str:
-    """A run in a few lines."""
-    spec = record.spec
-    lines = [f"run {record.run_id}: {spec['strategy']} on {record.data.title}, {spec['partition']}, {record.status}"]
-    final = record.final
-    if final is not None:
-        last = min(LAST_ROUNDS, len(record.rounds))
-        rounds = "round" if last == 1 else f"{last} rounds"
-        lines.append(f"score {percent(final.score)} (mean test accuracy of the last {rounds})")
-        lines.append(f"final model: accuracy {percent(final.test_accuracy)}, macro F1 {percent(final.test_macro_f1)}")
-        lines.append(
-            f"offices on their validation rows: mean {percent(final.mean_office_accuracy)}, "
-            f"worst {percent(final.worst_office_accuracy)}"
-        )
-    lines += [f"note: {note}" for note in record.data.notes]
-    cost = record.cost
-    lines += left_out(record)
-    lines += protected_by(record)
-    lines += promised(record)
-    lines += attacked(record)
-    lines.append(f"{cost.wall_s:.1f} s, {cost.bytes_up / 1e6:.1f} MB up, {cost.bytes_down / 1e6:.1f} MB down")
-    return "\n".join(lines)
-
-
-def left_out(record: RunRecord) -> list[str]:
-    """Offices that vanished in the middle of rounds, and updates that were refused; nothing where all went well."""
-    lines = []
-    for text, counts in (
-        ("offices that vanished", {office.name: office.dropped for office in record.offices}),
-        ("updates left out", {office.name: office.rejected for office in record.offices}),
-    ):
-        if any(counts.values()):
-            which = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
-            rounds = f"{len(record.rounds)} round{'s' * (len(record.rounds) != 1)}"
-            lines.append(f"{text}, in {rounds}: {sum(counts.values())} ({which})")
-    return lines
-
-
-def protected_by(record: RunRecord) -> list[str]:
-    """What protection did to a run and cost it; nothing for a run without."""
-    found, cost = record.protection, record.cost
-    if found is None:
-        return []
-    rounds = max(found["measured_rounds"], 1)
-    lines = [
-        f"{found['protocol']}: {found['bits']} bits, {found['rounding']}; {percent(cost.encrypted_share)} of the "
-        f"weights unreadable; assumes {found['assumption']}",
-        f"a round: {cost.encrypt_s / rounds:.2f} s to encrypt (all offices), {cost.add_s / rounds:.2f} s to add, "
-        f"{cost.decrypt_s / rounds:.2f} s to open, on {cost.crypto_processes} processes; keys {cost.keygen_s:.1f} s",
-    ]
-    if found["error"] is not None:
-        kept = " where nothing is clipped" * bool(found["clipped_share"])
-        lines.append(f"largest error of a mean: {found['error']:.2g} (bound {found['error_bound']:.2g}{kept})")
-    if found["clipped_share"]:
-        warning = "; that is much: set clip higher" if found["clipped_share"] > CLIPPED_MUCH else ""
-        lines.append(f"clipped: {cost.clipped} values, {percent(found['clipped_share'])}{warning}")
-    return lines
-
-
-CLIPPED_MUCH = 1e-3
-
-
-def promised(record: RunRecord) -> list[str]:
-    """What differential privacy a run claims, for whom and against whom; nothing for a run that claims none."""
-    found = record.privacy
-    if found is None or "relation" not in found:
-        return []
-    return [*promise(found), *(promise(found["local"]) if found.get("local") else [])]
-
-
-def promise(found: dict[str, Any]) -> list[str]:
-    """One promise, with all that it hangs on."""
-    epsilon = "infinite" if found["epsilon"] is None else f"{found['epsilon']:.4g}"
-    crowd = found.get("simulated_units")
-    begin = f"no promise, but what {crowd} units would be given: " if crowd else ""
-    lines = [
-        f"{begin}epsilon {epsilon} of one {found['unit']} at delta {found['delta']:g} ({found['accountant']}; "
-        f"neighbours: {found['relation']}), against {found['observer']}"
-    ]
-    for name, whose in (
-        ("group_person", "for the person with most"),
-        ("group_signal", "for the samples of one window"),
-    ):
-        group = found.get(name)
-        if group and group["epsilon"] is not None and group["windows"] > 1:
-            terms = f"delta {found['delta']:g}, {group.get('accountant', 'prv')}"
-            lines.append(f"{whose}, {group['windows']} windows: epsilon {group['epsilon']:.4g} ({terms})")
-    if found["noise_source"] == "reproducible":
-        lines.append("the noise follows from the run's seed, for simulation: whoever knows it can take the noise off")
-    return lines
-
-
-def attacked(record: RunRecord) -> list[str]:
-    """What an audit found, beside what is promised; nothing for a run without."""
-    found = (record.privacy or {}).get("audit")
-    if record.privacy is None or found is None:
-        return []
-    promised, auc = record.privacy["epsilon"], found["auc"]
-    claim = f"epsilon {'infinite' if promised is None else f'{promised:.3g}'} is promised"
-    claim = "nothing is promised" if record.privacy["mechanism"] == "none" else claim
-    weak = promised is not None and found["ceiling"] < promised
-    lines = [f"so few guesses could not refute epsilon {promised:.3g}, even all right"] if weak else []
-    return [
-        f"audit by {found['unit']}, {claim}: {found['included']} of {found['canaries']} canaries were in; AUC "
-        f"{'-' if auc is None else f'{auc:.3f}'}, true positives at 1 % false {percent(found['tpr_at_1pct'])}",
-        f"{found['right']} of {found['guesses']} guesses right: epsilon is at least {found['lower_bound']:.2f} with "
-        f"{100 * found['confidence']:.0f} % confidence (all right: {found['ceiling']:.2f}); {found['caveat']}",
-        *lines,
-    ]
-
-
-def percent(share: float | None) -> str:
-    """A share for people; `-` where there were no rows to score."""
-    return "-" if share is None else f"{100 * share:.2f} %"
 
 
 def sweep(options: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.commands import describe
+from experiments.describe import describe
 from experiments.dropout import PHASES, Drop
 from experiments.engines import flower, inprocess
 from experiments.engines.grid import OrderedGrid

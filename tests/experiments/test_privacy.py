@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from flwr.app import Message
 
-from experiments.commands import describe
+from experiments.describe import describe
 from experiments.errors import UserError
 from experiments.notation import build, canonical, parse
 from experiments.plan import Loaded, check, data_key
