@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -207,29 +208,28 @@ def test_postgresql_gives_the_same_winner(grid: Path, whole: Path, tmp_path: Pat
 
 
 @pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[str]:
-    """A real server (Debian's package) on loopback, in a folder of its own."""
+def postgres() -> Iterator[str]:
+    """A real server (Debian's package) on loopback, in a folder of its own that another user may enter."""
     [*_, binaries] = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    data, port = tmp_path / "pg", 54_000 + os.getpid() % 1000
     user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []  # the server refuses to run as root
-    data.mkdir()
-    if user:
-        for folder in (tmp_path, *tmp_path.parents):
-            if folder.is_relative_to("/tmp") and folder != Path("/tmp"):
-                folder.chmod(0o755)
-        shutil.chown(data, "postgres")
     name = (user and "postgres") or None
-    subprocess.run(
-        [*user, str(binaries / "initdb"), "-D", str(data), "-A", "trust", *(["-U", name] if name else [])],
-        check=True, capture_output=True, cwd="/",
-    )  # fmt: skip
-    options = f"-p {port} -h 127.0.0.1 -k {data}"
-    control = [*user, str(binaries / "pg_ctl"), "-D", str(data), "-w", "-o", options, "-l", str(data / "log")]
-    subprocess.run([*control, "start"], check=True, stdout=subprocess.DEVNULL, cwd="/")
-    try:
-        yield f"postgresql+psycopg://{name or os.environ['USER']}@127.0.0.1:{port}/postgres"
-    finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], check=True, stdout=subprocess.DEVNULL, cwd="/")
+    with tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as folder:
+        data, port = Path(folder) / "pg", 54_000 + os.getpid() % 1000
+        data.mkdir()
+        if user:
+            data.parent.chmod(0o755)
+            shutil.chown(data, "postgres")
+        subprocess.run(
+            [*user, str(binaries / "initdb"), "-D", str(data), "-A", "trust", *(["-U", name] if name else [])],
+            check=True, capture_output=True, cwd="/",
+        )  # fmt: skip
+        options = f"-p {port} -h 127.0.0.1 -k {data}"
+        control = [*user, str(binaries / "pg_ctl"), "-D", str(data), "-w", "-o", options, "-l", str(data / "log")]
+        subprocess.run([*control, "start"], check=True, stdout=subprocess.DEVNULL, cwd="/")
+        try:
+            yield f"postgresql+psycopg://{name or os.environ['USER']}@127.0.0.1:{port}/postgres"
+        finally:
+            subprocess.run([*control, "-m", "immediate", "stop"], check=True, stdout=subprocess.DEVNULL, cwd="/")
 
 
 def test_no_test_row_can_be_reached_from_what_tuning_is_given() -> None:
