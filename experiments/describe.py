@@ -91,9 +91,10 @@ def promise(found: dict[str, Any]) -> list[str]:
         ("group_signal", "for the samples of one window"),
     ):
         group = found.get(name)
-        if group and group["epsilon"] is not None and group["windows"] > 1:
-            terms = f"delta {found['delta']:g}, {group.get('accountant', 'prv')}"
-            lines.append(f"{whose}, {group['windows']} windows: epsilon {group['epsilon']:.4g} ({terms})")
+        if group and found["epsilon"] is not None and group["windows"] > 1:
+            terms = f"(delta {found['delta']:g}, {group.get('accountant', 'prv')})"
+            much = "no promise" if group["epsilon"] is None else f"epsilon {group['epsilon']:.4g} {terms}"
+            lines.append(f"{whose}, {group['windows']} windows: {much}")
     if found["noise_source"] == "reproducible":
         lines.append("the noise follows from the run's seed, for simulation: whoever knows it can take the noise off")
     return lines

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from experiments.describe import describe
 from experiments.engines import inprocess
 from experiments.errors import UserError
 from experiments.privacy import noise_shares
@@ -245,7 +246,9 @@ def test_an_epsilon_at_which_clamped_shares_would_show_is_not_promised() -> None
             run(*problem(strategy=strategy, **ONE_STEP))
     spec, data = problem(strategy=LOCAL.replace("noise_multiplier=2", "epsilon=8"), **ONE_STEP)
     overlapping = dataclasses.replace(data, about=dataclasses.replace(data.about, overlap=1))
-    found = run(spec, overlapping).privacy
+    record = run(spec, overlapping)
+    assert "for the samples of one window, 3 windows: no promise" in describe(record)
+    found = record.privacy
     assert found["epsilon"] == pytest.approx(8, rel=1e-3)
     assert found["group_signal"] == {"windows": 3, "epsilon": None, "delta": 1e-5, "accountant": "prv"}
 
