@@ -119,5 +119,7 @@ def cpu_path() -> str:
 
     kernels = sorted({library["architecture"] for library in threadpool_info() if "architecture" in library})
     units = np._core._multiarray_umath.__cpu_features__  # type: ignore[attr-defined]
-    unit = next((name for name in ("AVX512F", "AVX2", "ASIMD") if units.get(name)), "none")
+    # NumPy's loops for AVX-512 have one name or the other, by its version; the unit that is there may be unused.
+    wide = "AVX512F" if units.get("X86_V4") or (units.get("AVX512_SKX") and "X86_V4" not in units) else ""
+    unit = wide or next((name for name in ("AVX2", "ASIMD") if units.get(name)), "none")
     return f"{unit}, OpenBLAS {'/'.join(kernels)}, MKL_CBWR={os.environ.get('MKL_CBWR', 'unset')}"

@@ -167,7 +167,10 @@ def _probe(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-_ENVIRONMENT = ("MKL_CBWR", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "FLWR_TELEMETRY_ENABLED")
+_ENVIRONMENT = (
+    *("MKL_CBWR", "OPENBLAS_CORETYPE", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "NPY_DISABLE_CPU_FEATURES"),
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "FLWR_TELEMETRY_ENABLED"),
+)
 _NOT_SHIPPED = ["/.venv", "/.git", "/results/runs", "/results/report", "/tests", "__pycache__"]
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import gc
 
+import experiments  # noqa: F401  sets what NumPy reads when it loads
+
 
 def pytest_collection_finish() -> None:
     gc.collect()

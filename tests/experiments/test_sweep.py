@@ -194,7 +194,19 @@ def test_flowers_simulation_can_make_a_sweep(grid: str, whole: Path, tmp_path: P
 
 
 def test_environment_is_set_before_anything_loads() -> None:
-    code = "import experiments, os; print(os.environ['MKL_CBWR'], os.environ['OMP_NUM_THREADS'])"
-    bare = {key: value for key, value in os.environ.items() if not key.startswith(("MKL", "OMP"))}
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=bare, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["AVX2", "1"]
+    code = "import experiments, os; from experiments.provenance import cpu_path; print(os.environ['OMP_NUM_THREADS'])"
+    code += "\nprint(cpu_path())\nimport torch; print(torch.backends.cpu.get_cpu_capability())"
+    ours = ("MKL", "OMP", "OPENBLAS", "NPY", "ATEN", "ONEDNN")
+    bare = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=ROOT, env=bare, capture_output=True, text=True, check=True
+    )
+    threads, path, torchs = done.stdout.splitlines()
+    assert threads == "1"
+    if "avx2" in Path("/proc/cpuinfo").read_text().split():  # whatever wider units there are
+        assert (path, torchs) == ("AVX2, OpenBLAS Haswell, MKL_CBWR=AVX2", "AVX2")
+    chosen = {**bare, "OPENBLAS_CORETYPE": "Nehalem", "MKL_CBWR": "COMPATIBLE"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=chosen, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[1].endswith("OpenBLAS Nehalem, MKL_CBWR=COMPATIBLE"), "another may be asked for"
