@@ -24,9 +24,14 @@ DEFAULTS: dict[str, RunSpec] = {
 }
 
 
-def test_there_is_one_of_every_cell_and_no_other() -> None:
+# Beside the winners themselves, those of a second table: with local epochs as the grid has them.
+FOLDERS = {FOLDER: (), FOLDER / tuned.FIXED_EPOCHS: ("local_epochs",)}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_there_is_one_of_every_cell_and_no_other(folder: Path) -> None:
     assert len(DEFAULTS) == 4 * 4 + 2 * 4
-    assert sorted(path.stem for path in FOLDER.glob("*.yaml")) == sorted(DEFAULTS)
+    assert sorted(path.stem for path in folder.glob("*.yaml")) == sorted(DEFAULTS)
 
 
 def same(value: Any) -> Any:
@@ -34,11 +39,12 @@ def same(value: Any) -> Any:
     return pytest.approx(value, rel=1e-12) if isinstance(value, float) else value
 
 
+@pytest.mark.parametrize("folder", FOLDERS)
 @pytest.mark.parametrize("name", sorted(DEFAULTS))
-def test_a_winner_is_what_its_study_says(name: str) -> None:
+def test_a_winner_is_what_its_study_says(name: str, folder: Path) -> None:
     """The trials are those that the sampler asks for today, halved by the rule, and the winner is theirs."""
-    spec, winner = DEFAULTS[name], tuned.read(FOLDER / f"{name}.yaml")
-    space, told = space_of(spec), []
+    spec, winner = DEFAULTS[name], tuned.read(folder / f"{name}.yaml")
+    space, told = space_of(spec, FOLDERS[folder]), []
     assert len(winner.trials) == TERMS.trials
     for batch in range(TERMS.trials // BATCH):
         trials = winner.trials[BATCH * batch : BATCH * (batch + 1)]
