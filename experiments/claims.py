@@ -168,12 +168,7 @@ def _local(spec: RunSpec, ours: DpSgd, data: RunData, clients: ClientSide, outco
         beside = 2 * data.about.overlap + 1  # windows that share samples with a window, itself counted
         touched = (tuple(group(history, beside)) for history in histories)
         grouped = {
-            name: {
-                "windows": size,
-                "epsilon": spent,
-                "delta": ours.delta,
-                "accountant": "prv",
-            }
+            name: {"windows": size, "epsilon": spent, "delta": ours.delta, "accountant": "prv"}
             for name, size, spent in (
                 ("group_person", most, _Spent.worst(whole, ours, "prv").epsilon),
                 ("group_signal", beside, _Spent.worst(touched, ours, "prv").epsilon),

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 MEANS_SHARE = 0.03  # of mu^2, for the feature means
 MEANS_CLIP = 20.0  # largest L2 norm of a row, or of a person's mean row, in them
-SINGLE = 1e-3  # of the clip: more than single precision can add to what one unit does to a sum of clipped gradients
+SINGLE = 1e-3  # of the clip: some times what single precision was seen to add to one unit's part of a sum of gradients
 
 Floats = NDArray[np.float32]
 

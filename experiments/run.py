@@ -172,7 +172,9 @@ def attempt(
     except Exception as error:
         where = "" if isinstance(error, ValueError) else "\n" + "".join(traceback.format_tb(error.__traceback__)[-3:])
         record = failed(spec, data, engine, f"{type(error).__name__}: {error}{where}")
-        return msgspec.structs.replace(record, privacy=_all_spent(spec, data)), None
+        if spec.strategy.local_dp or spec.strategy.central_dp:
+            record = msgspec.structs.replace(record, privacy=_all_spent(spec, data))
+        return record, None
 
 
 def failed(spec: RunSpec, data: RunData, engine: str, error: str) -> RunRecord:

@@ -24,8 +24,8 @@ one sample to step 2^14, which happens with a probability below 10^-10000. Outsi
 **Tail.** Z is sub-Gaussian, P(|Z| > c s) <= 2 exp(-c^2 / 2): 5.2e-18 at c = 9, 3.9e-22 at 10. Under encryption a share
 is clamped to `share_bound` = ceil(10 s), so that a slot never overflows into its neighbour. That any share of a run is
 clamped has a probability of tau <= 1.2e-13 (80,582 slots, four offices, 1,000 rounds), and adds (1 + e^epsilon) tau to
-delta: 3.7e-10 at epsilon 8, 1.1e-6 at 16. At 9 s it would be 15,000 times that. A run in which it would be more than a
-thousandth of its delta is refused (`clamps_show`).
+delta: 3.7e-10 at epsilon 8, 1.1e-6 at 16. At 9 s it would be 15,000 times that. Where it would be more than a
+thousandth of delta, nothing is promised (`clamps_show`).
 
 How long a sample takes depends on its value, by some nanoseconds of the ten milliseconds of a model.
 """
