@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from experiments.training.models import Model
 
 Floats = NDArray[np.float64]
-CHUNK = 256  # rows scored at a time: their activations stay in the cache
+CHUNK = 256  # rows that PyTorch scores at a time: their activations stay in the cache
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def compiled(model: Model, shape: tuple[int, ...], classes: int) -> Predict | No
     layers = np.array(widths)
 
     def predict(w: NDArray[np.float32], rows: Rows) -> tuple[NDArray[np.int64], float]:
-        predicted, total = kernel.score(w, layers, rows.x.reshape(len(rows), -1), rows.y, CHUNK)
+        predicted, total = kernel.score(w, layers, rows.x.reshape(len(rows), -1), rows.y)
         return predicted, total / len(rows)
 
     return predict

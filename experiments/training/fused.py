@@ -69,11 +69,10 @@ class FusedTrainer:
         a, b = self.strategy.drift(job.w, job.memory)
         received = job.w.astype(np.float32, copy=False)
         w = received.copy()
-        velocity = np.zeros_like(w) if sgd.momentum else NONE
         drift = (received if a else NONE, NONE if b is None else b.astype(np.float32, copy=False))
         rows = (self.widths, self.x, self.y, epoch_orders(self.spec, work, self.y, job.round, client))
         size = batch_size(self.spec, len(work.rows))
-        loss = kernel.train(w, velocity, *drift, *rows, size, work.steps, lr, sgd.momentum, sgd.weight_decay, a)
+        loss = kernel.train(w, *drift, *rows, size, work.steps, lr, sgd.momentum, sgd.weight_decay, a)
         return Update(job, w, len(work.rows), work.steps, loss)
 
     def _private_round(self, job: Job, work: Workload, client: int) -> Update:
@@ -117,8 +116,7 @@ class FusedTrainer:
         return Update(job, w.numpy(), len(work.rows), work.steps, None if work.private else total / seen)
 
     def _plain(self, work: Workload, round_: int, client: int, w: Floats) -> Iterator[tuple[float, Floats, int]]:
-        """Of every step: its mean loss, the gradient at w as it then is, and its rows. The velocity that one step of
-        rate 1 starts from nothing is -g."""
+        """Of every step: its mean loss, the gradient at w as it then is, and its rows."""
         size = batch_size(self.spec, len(work.rows))
         batches = [
             order[start : start + size]
@@ -126,10 +124,9 @@ class FusedTrainer:
             for start in range(0, len(order), size)
         ]
         for rows in batches[: work.steps]:
-            v = np.zeros_like(w)
-            batch = (self.widths, self.x, self.y, rows[None], len(rows))
-            loss = kernel.train(w.copy(), v, NONE, NONE, *batch, 1, 1.0, 0.0, 0.0, 0.0)
-            yield loss, -v, len(rows)
+            g = np.empty_like(w)
+            loss = kernel.gradient(w, g, self.widths, self.x, self.y, rows)
+            yield loss, g, len(rows)
 
     def _private(self, work: Workload, round_: int, client: int, w: Floats) -> Iterator[tuple[float, Floats, int]]:
         """As `_plain`, of the clipped and noised gradient; nothing is said of the loss."""
@@ -160,6 +157,5 @@ class PrivateStep:
         clip, sigma = private.clip_norm or 0.0, private.scale * private.noise_multiplier * (private.clip_norm or 0.0)
         rows = self.chance.rows(self.work)
         words = self.chance.words(len(w)) if sigma else NO_WORDS
-        one = np.empty_like(w) if len(self.bounds) else NONE
-        data = (trainer.widths, trainer.x, trainer.y, trainer.lengths, rows, self.bounds, words, one)
+        data = (trainer.widths, trainer.x, trainer.y, trainer.lengths, rows, self.bounds, words)
         self.step(w, v, *drift, *data, clip, sigma, private.divisor, lr, momentum, decay, a)

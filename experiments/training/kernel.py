@@ -1,16 +1,17 @@
 """Linear-and-ReLU models with the backward pass written out, compiled.
 
-A step's matrix products are BLAS's; everything between them (gathering a batch, ReLU, softmax and its gradient) is
-compiled, so that no interpreter, autograd or optimizer stands between two products. A layer's weights and bias are one
-block A (inputs + 1, outputs) of the flat model, and what it reads ends in a column of ones:
+A step's matrix products run tile by tile in registers (`products`); everything between them (gathering a batch, softmax
+and its gradient) is compiled too, so that no interpreter, autograd or optimizer stands between two products. A layer's
+weights and bias are one block A (inputs + 1, outputs) of the flat model, and what it reads ends in a 1:
 
     forward     a_l = h_{l-1} A_l,   h_l = [relu(a_l) 1],   h_0 = [x 1],   p = softmax(a_L)
     backward    d_L = (p - onehot(y)) / batch,   d_{l-1} = (d_l A_l'^T) * (a_{l-1} > 0),   A' = A without the bias row
     step        A_l = A_l - lr (decay A_l + a (A_l - A_l^t) + b_l) - lr h_{l-1}^T d_l
 
-The step is one product that accumulates into the weights, so that no gradient is ever stored; weight decay alone is a
-factor of that product, and the strategy's drift a (w - w_t) + b one pass before it. With momentum the product
-accumulates into V = -lr (velocity) instead, and one pass takes w += V and prepares V for the next step.
+The step is one product that is added to the weights, so that no gradient is ever stored. With momentum, weight decay or
+a strategy's drift a (w - w_t) + b it is added to V = -lr (velocity) instead, and what follows is done at once, while V
+is in registers: w = w + V, and V = momentum V - k w + q for the next step, with k = lr (decay + a) and q = lr (a w_t -
+b), which does not change in a round. A batch of more rows than the cache holds is taken in parts, which V collects.
 
 No compiled function may reorder its rounding (numba's `fastmath`): a function is compiled alone and again inside its
 callers, which of the two is called depends on whether the code came from numba's cache, and with `reassoc` the two
@@ -19,99 +20,49 @@ have other bits.
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 import numpy as np
-from llvmlite import binding
-from numba import njit, types
-from numba.extending import get_cython_function_address
+from numba import types
 
+from experiments.training import products, tiles
+from experiments.training.compiled import compiled, inner
+from experiments.training.products import (
+    MOST,
+    add_outer,
+    backward,
+    forward,
+    lanes,
+    pack,
+    pitch,
+    room,
+    transpose,
+    units,
+    unpack,
+)  # fmt: skip
+from experiments.training.tiles import LANES
 
-def _blas() -> tuple[int, str, type[np.signedinteger[Any]]]:
-    """Address and name of a single-precision product, and the type of its integers.
-
-    NumPy's wheels bundle the newest OpenBLAS, a third faster on these shapes than the one SciPy bundles; a NumPy that
-    was built otherwise does not offer it by this name.
-    """
-    try:
-        function = ctypes.CDLL(np._core._multiarray_umath.__file__).scipy_sgemm_64_  # type: ignore[attr-defined]
-    except (AttributeError, OSError):
-        return get_cython_function_address("scipy.linalg.cython_blas", "sgemm"), "sgemm_32", np.int32
-    return ctypes.cast(function, ctypes.c_void_p).value or 0, "sgemm_64", np.int64
-
-
-# Under a name of ours: compiled code that is cached on disk may hold names, but no addresses.
-_address, _name, _integer = _blas()
-binding.add_symbol(f"federated_offices_{_name}", _address)
-_sgemm = types.ExternalFunction(f"federated_offices_{_name}", types.void(*[types.intp] * 13))
-_size = np.dtype(_integer).itemsize
+ROWS = MOST  # taken through the model together: what is read and what is wrong stay in the cache
 
 # Read-only rows and models, as Ray maps them; NumPy's writable arrays are accepted too. One signature, one compilation.
-_vector, _integers = types.float32[::1], types.int64[::1]
-_given = types.Array(types.float32, 1, "C", readonly=True)
-_rows, _labels = types.Array(types.float32, 2, "C", readonly=True), types.Array(types.int64, 1, "C", readonly=True)
+VECTOR, INTEGERS = types.float32[::1], types.int64[::1]
+GIVEN = types.Array(types.float32, 1, "C", readonly=True)
+TABLE, LABELS = types.Array(types.float32, 2, "C", readonly=True), types.Array(types.int64, 1, "C", readonly=True)
 _i, _f = types.int64, types.float64
-_TRAIN = _f(_vector, _vector, _given, _given, _integers, _rows, _labels, types.int64[:, ::1], _i, _i, _f, _f, _f, _f)
-_SCORE = types.Tuple((_integers, _f))(_vector, _integers, _rows, _labels, _i)  # type: ignore[no-untyped-call]
+_TRAIN = _f(VECTOR, GIVEN, GIVEN, INTEGERS, TABLE, LABELS, types.int64[:, ::1], _i, _i, _f, _f, _f, _f)
+_GRADIENT = _f(VECTOR, VECTOR, INTEGERS, TABLE, LABELS, INTEGERS)
+_SCORE = types.Tuple((INTEGERS, _f))(VECTOR, INTEGERS, TABLE, LABELS)  # type: ignore[no-untyped-call]
+
+_NO_FLOOR, _ZERO = np.float32(-np.inf), np.float32(0)
 
 
-@njit(cache=True)
-def multiply(a: Any, b: Any, c: Any, trans_a: bool, trans_b: bool, alpha: float, beta: float) -> None:
-    """C = alpha op(A) op(B) + beta C in place, for row-major views (m, k), (k, n), (m, n) of float32.
-
-    BLAS is column-major and is handed the transposed problem, C^T = alpha op(B)^T op(A)^T + beta C^T.
-    """
-    m, n = c.shape
-    k = a.shape[0] if trans_a else a.shape[1]
-    sizes = np.array([n, m, k, b.strides[0] // 4, a.strides[0] // 4, c.strides[0] // 4], dtype=_integer)
-    factors = np.array([alpha, beta], dtype=np.float32)
-    flags = np.array([84 if trans_b else 78, 84 if trans_a else 78], dtype=np.uint8)  # "T" or "N"
-    i, f, t = sizes.ctypes.data, factors.ctypes.data, flags.ctypes.data
-    _sgemm(  # type: ignore[call-overload]
-        t, t + 1, i, i + _size, i + 2 * _size, f, b.ctypes.data, i + 3 * _size, a.ctypes.data, i + 4 * _size, f + 4,
-        c.ctypes.data, i + 5 * _size,
-    )  # fmt: skip
-
-
-@njit(cache=True)
-def block(w: Any, widths: Any, level: int) -> Any:
-    """The block (inputs + 1, outputs) of a layer, as a view of the flat model w (d,)."""
-    start = 0
-    for below in range(level):
-        start += (widths[below] + 1) * widths[below + 1]
-    rows, columns = widths[level] + 1, widths[level + 1]
-    return w[start : start + rows * columns].reshape(rows, columns)
-
-
-@njit(cache=True)
-def rectify(h: Any, width: int) -> None:
-    """relu in place, on the first `width` columns. Written so that NaN passes."""
-    zero = np.float32(0)
-    for row in range(len(h)):
-        for column in range(width):
-            if h[row, column] < zero:
-                h[row, column] = zero
-
-
-@njit(cache=True)
-def mask(d: Any, h: Any) -> None:
-    """d = d * (h > 0) in place; h has one column more, of ones."""
-    zero = np.float32(0)
-    for row in range(len(d)):
-        for column in range(d.shape[1]):
-            if h[row, column] <= zero:
-                d[row, column] = zero
-
-
-@njit(cache=True)
+@inner
 def softmax_error(d: Any, labels: Any, rows: Any, factor: float) -> float:
-    """Logits d (b, C) become factor (softmax - onehot) in place; the summed cross-entropy of the batch."""
+    """Logits d, in lanes, become factor (softmax - onehot) in place; the summed cross-entropy of the rows."""
     scale = np.float32(factor)
     total = 0.0
-    for row in range(len(d)):
-        z = d[row]
-        label = labels[rows[row]]
+    for row in range(len(rows)):
+        z, label = d[row // LANES, :, row % LANES], labels[rows[row]]
         top = z.max()
         own = z[label] - top
         norm = np.float32(0)
@@ -125,134 +76,142 @@ def softmax_error(d: Any, labels: Any, rows: Any, factor: float) -> float:
     return total
 
 
-@njit(cache=True)
-def errors(blocks: Any, widths: Any, x: Any, y: Any, rows: Any, h: Any, d: Any, factor: float) -> float:
-    """What every layer reads, h, and `factor` times the gradient of each row's loss by what it gives, d, in place; the
-    summed loss of the rows."""
-    layers, size = len(blocks), len(rows)
+@inner
+def workspace(widths: Any, rows: int) -> Any:
+    """Room for a part of a batch: what every layer reads, by lanes and by rows, the errors of what it gives, and what
+    `add_outer` needs."""
+    layers, widest = len(widths) - 1, widths[1:].max()
+    h = [lanes(rows, widths[level] + 1) for level in range(layers)]
+    read = [room(len(h[0]) * LANES, pitch(widths[level] + 1)) for level in range(layers)]
+    d = [lanes(rows, widths[level + 1]) for level in range(layers)]
+    for level in range(layers):
+        h[level][:, widths[level]] = 1
+        read[level][:, widths[level]] = 1
+    return h, read, d, np.empty(widest, np.int64)
+
+
+@inner
+def errors(packed: Any, widths: Any, x: Any, y: Any, rows: Any, h: Any, read: Any, d: Any, factor: float) -> float:
+    """What every layer reads, h and `read`, and `factor` times the gradient of each row's loss by what it gives, d, in
+    place; the summed loss of the rows."""
+    layers, size = len(widths) - 1, len(rows)
     for row in range(size):
-        source, target = x[rows[row]], h[0][row]
+        source, target = x[rows[row]], read[0][row]
         for column in range(len(source)):
             target[column] = source[column]
-    for level in range(layers - 1):
-        width = widths[level + 1]
-        multiply(h[level][:size], blocks[level], h[level + 1][:size, :width], False, False, 1.0, 0.0)
-        rectify(h[level + 1][:size], width)
-    multiply(h[-1][:size], blocks[-1], d[-1][:size], False, False, 1.0, 0.0)
-    total = softmax_error(d[-1][:size], y, rows, factor)
+    for level in range(layers):
+        own = units(packed, widths, level)
+        for panel in range((size + LANES - 1) // LANES):
+            these = read[level][LANES * panel : LANES * (panel + 1), : widths[level]]
+            if level == 0:
+                transpose(these, h[0][panel])
+            else:
+                transpose(h[level][panel, : widths[level]], these)
+        if level < layers - 1:
+            forward(own, h[level], size, _ZERO, h[level + 1])
+        else:
+            forward(own, h[level], size, _NO_FLOOR, d[level])
+    total: float = softmax_error(d[-1], y, rows, factor)
     for level in range(layers - 1, 0, -1):
-        multiply(d[level][:size], blocks[level][: widths[level]], d[level - 1][:size], False, True, 1.0, 0.0)
-        mask(d[level - 1][:size], h[level][:size])
+        backward(units(packed, widths, level), d[level], size, h[level], d[level - 1])
     return total
 
 
-@njit(cache=True)
-def pull(w: Any, w_t: Any, b: Any, lr: float, decay: float, a: float) -> None:
-    """w -= lr (decay w + a (w - w_t) + b), in place; w_t and b may be empty where they do not count."""
-    rate, keep, force = np.float32(lr), np.float32(decay), np.float32(a)
-    if len(w_t) and len(b):
-        for i in range(len(w)):
-            w[i] -= rate * (keep * w[i] + force * (w[i] - w_t[i]) + b[i])
-    elif len(w_t):
-        for i in range(len(w)):
-            w[i] -= rate * (keep * w[i] + force * (w[i] - w_t[i]))
-    else:
-        for i in range(len(w)):
-            w[i] -= rate * (keep * w[i] + b[i])
+@inner
+def add_products(
+    d: Any, read: Any, size: int, widths: Any, chosen: Any, v: Any, steps: bool, w: Any, q: Any, momentum: float,
+    pull: float,
+) -> None:  # fmt: skip
+    """v += d_l h_{l-1}^T of the first `size` rows, for all layers of a packed model; where `steps`, then w += v and v =
+    momentum v - pull w + q, whose q may be empty for 0."""
+    for level in range(len(widths) - 1):
+        own = units(q, widths, level) if len(q) else q.reshape(0, 1)[:, :1]
+        add_outer(
+            d[level], read[level], size, units(v, widths, level), chosen, steps, units(w, widths, level), own, momentum,
+            pull,
+        )  # fmt: skip
 
 
-@njit(cache=True)
-def roll(w: Any, v: Any, w_t: Any, b: Any, lr: float, momentum: float, decay: float, a: float) -> None:
-    """w += V, and V = momentum V - lr (decay w + a (w - w_t) + b) at the new w, in one pass: the next step's product
-    only has to be added. w_t and b may be empty where they do not count."""
-    rate, beta, keep, force = np.float32(lr), np.float32(momentum), np.float32(decay), np.float32(a)
-    if len(w_t) and len(b):
-        for i in range(len(w)):
-            w[i] += v[i]
-            v[i] = beta * v[i] - rate * (keep * w[i] + force * (w[i] - w_t[i]) + b[i])
-    elif len(w_t):
-        for i in range(len(w)):
-            w[i] += v[i]
-            v[i] = beta * v[i] - rate * (keep * w[i] + force * (w[i] - w_t[i]))
-    elif len(b):
-        for i in range(len(w)):
-            w[i] += v[i]
-            v[i] = beta * v[i] - rate * (keep * w[i] + b[i])
-    elif decay:
-        for i in range(len(w)):
-            w[i] += v[i]
-            v[i] = beta * v[i] - rate * (keep * w[i])
-    else:
-        for i in range(len(w)):
-            w[i] += v[i]
-            v[i] = beta * v[i]
-
-
-@njit(_TRAIN, cache=True)
+@compiled(_TRAIN, tiles, products)
 def train(
-    w: Any, v: Any, w_t: Any, b: Any, widths: Any, x: Any, y: Any, orders: Any, batch: int, steps: int, lr: float,
+    w: Any, w_t: Any, b: Any, widths: Any, x: Any, y: Any, orders: Any, batch: int, steps: int, lr: float,
     momentum: float, decay: float, a: float,
 ) -> float:  # fmt: skip
     """Take `steps` minibatch steps on w (d,) in place; the mean loss of the rows seen, each at the weights of its step.
 
     Args:
-        v: V (d,) with momentum, starting at zero, and left as it was added last; empty without.
         w_t, b: of the drift, (d,), or empty for none; `a` is its factor.
         widths: of the input, each hidden layer and the output, (layers + 1,).
         x, y: all rows (n, inputs) and labels (n,).
         orders: (epochs, rows of the client), row numbers in the order of each epoch.
     """
-    layers = len(widths) - 1
-    h = [np.ones((batch, widths[level] + 1), np.float32) for level in range(layers)]
-    d = [np.empty((batch, widths[level + 1]), np.float32) for level in range(layers)]
-    blocks = [block(w, widths, level) for level in range(layers)]
-    into = [block(v, widths, level) for level in range(layers)] if len(v) else blocks
-    drifts = len(w_t) > 0 or len(b) > 0
-    beta = 1.0 if len(v) or drifts else 1.0 - lr * decay
-    if len(v) and (drifts or decay):
-        roll(w, v, w_t, b, lr, momentum, decay, a)  # V is zero: the first step's drift alone
-    total, seen, epoch, start = 0.0, 0, 0, 0
-    for step in range(steps):
-        if start >= orders.shape[1]:
-            epoch, start = epoch + 1, 0
-        rows = orders[epoch, start : start + batch]
-        size = len(rows)
-        total += errors(blocks, widths, x, y, rows, h, d, -lr / size)
-        if drifts and not len(v):
-            pull(w, w_t, b, lr, decay, a)
-        for level in range(layers):
-            multiply(h[level][:size], d[level][:size], into[level], True, False, 1.0, beta)
-        if len(v) and step < steps - 1:
-            roll(w, v, w_t, b, lr, momentum, decay, a)
-        elif len(v):
-            for i in range(len(w)):
-                w[i] += v[i]
-        seen += size
-        start += batch
+    weights = pack(w, widths)
+    h, read, d, chosen = workspace(widths, min(batch, ROWS))
+    pull, q = lr * (decay + a), np.zeros(0, np.float32)
+    if len(w_t) or len(b):
+        force = np.zeros_like(w)
+        for i in range(len(w_t)):
+            force[i] += np.float32(lr * a) * w_t[i]
+        for i in range(len(b)):
+            force[i] -= np.float32(lr) * b[i]
+        q = pack(force, widths)
+    collects = momentum > 0 or pull > 0 or len(q) > 0 or batch > ROWS
+    v = room(1, len(weights))[0] if collects else weights
+    if collects:
+        for i in range(len(v)):
+            v[i] -= np.float32(pull) * weights[i]
+        for i in range(len(q)):
+            v[i] += q[i]
+    total, seen, epoch, first = 0.0, 0, 0, 0
+    for _ in range(steps):
+        if first >= orders.shape[1]:
+            epoch, first = epoch + 1, 0
+        step = orders[epoch, first : first + batch]
+        for start in range(0, len(step), ROWS):
+            rows = step[start : start + ROWS]
+            total += errors(weights, widths, x, y, rows, h, read, d, -lr / len(step))
+            last = collects and start + ROWS >= len(step)
+            add_products(d, read, len(rows), widths, chosen, v, last, weights, q, momentum, pull)
+        seen += len(step)
+        first += batch
+    unpack(weights, widths, w)
     return total / seen
 
 
-@njit(_SCORE, cache=True)
-def score(w: Any, widths: Any, x: Any, y: Any, chunk: int) -> Any:
-    """Predicted class of each row (n,), and the summed cross-entropy; `chunk` rows at a time stay in the cache."""
+@compiled(_GRADIENT, tiles, products)
+def gradient(w: Any, g: Any, widths: Any, x: Any, y: Any, rows: Any) -> float:
+    """Set g (d,) to the gradient of the rows' mean loss at w (d,), and return that loss."""
+    weights = pack(w, widths)
+    h, read, d, chosen = workspace(widths, min(len(rows), ROWS))
+    total, collected = 0.0, room(1, len(weights))[0]
+    for start in range(0, len(rows), ROWS):
+        part = rows[start : start + ROWS]
+        total += errors(weights, widths, x, y, part, h, read, d, 1 / len(rows))
+        add_products(d, read, len(part), widths, chosen, collected, False, collected, collected[:0], 0.0, 0.0)
+    unpack(collected, widths, g)
+    return total / len(rows)
+
+
+@compiled(_SCORE, tiles, products)
+def score(w: Any, widths: Any, x: Any, y: Any) -> Any:
+    """Predicted class of each row (n,), and the summed cross-entropy."""
     layers = len(widths) - 1
-    blocks = [block(w, widths, level) for level in range(layers)]
-    room = [np.empty((chunk, widths[level + 1]), np.float32) for level in range(layers)]
+    weights = pack(w, widths)
+    h = [lanes(ROWS, widths[level] + 1) for level in range(layers)]
+    for level in range(layers):
+        h[level][:, widths[level]] = 1
+    logits = lanes(ROWS, widths[layers])
     predicted = np.empty(len(y), np.int64)
     loss = 0.0
-    for start in range(0, len(y), chunk):
-        size = min(chunk, len(y) - start)
-        for level in range(layers):
-            out, weights = room[level][:size], blocks[level][: widths[level]]
-            out[:] = blocks[level][widths[level]]  # the bias
-            if level == 0:
-                multiply(x[start : start + size], weights, out, False, False, 1.0, 1.0)
-            else:
-                multiply(room[level - 1][:size], weights, out, False, False, 1.0, 1.0)
-            if level < layers - 1:
-                rectify(out, widths[level + 1])
+    for start in range(0, len(y), ROWS):
+        size = min(ROWS, len(y) - start)
+        for panel in range((size + LANES - 1) // LANES):
+            transpose(x[start + LANES * panel : start + min(size, LANES * (panel + 1))], h[0][panel])
+        for level in range(layers - 1):
+            forward(units(weights, widths, level), h[level], size, _ZERO, h[level + 1])
+        forward(units(weights, widths, layers - 1), h[-1], size, _NO_FLOOR, logits)
         for row in range(size):
-            z = room[layers - 1][row]
+            z = logits[row // LANES, :, row % LANES]
             best = z.argmax()
             norm = np.float32(0)
             for c in range(len(z)):

@@ -1,0 +1,250 @@
+"""The machine code of small products: each keeps the sums of a tile in registers until they are done.
+
+Written for LLVM with numba's `intrinsic`, since a loop over arrays is not compiled so that its sums stay in registers.
+Places are addresses in memory and strides are in bytes; nothing is checked here, `products` knows the shapes. A term is
+added to its sum by a fused multiply-add, in the order of the terms, so that the bits of a sum depend neither on the
+tile it falls into nor on the machine.
+
+Goto, van de Geijn: Anatomy of High-Performance Matrix Multiplication, ACM TOMS 34(3), 2008, is where such tiles come
+from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+LANES, HALF = 16, 8  # numbers of a cache line, and of a vector
+LINE, VECTOR, NUMBER = 64, 32, 4  # bytes of a cache line, a vector and a number
+TALL, WIDE = 6, 12  # rows of a tile of lanes, and vectors of a tile of places: twelve sums, as registers hold
+
+_FLOAT, _LONG = ir.FloatType(), ir.IntType(64)
+_EIGHT = ir.VectorType(_FLOAT, HALF)
+_ZEROS = _EIGHT([0.0] * HALF)
+
+Term = Callable[[Any], list[tuple[Any, Any]]]
+
+
+class _Writer:
+    """Writes what the tiles have in common."""
+
+    def __init__(self, builder: Any) -> None:
+        self.builder = builder
+        kind = ir.FunctionType(_EIGHT, [_EIGHT] * 3)
+        self._fused = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
+            builder.module, kind, "llvm.fma.v8f32"
+        )
+
+    def place(self, base: Any, stride: Any, count: Any = 1) -> Any:
+        """base + stride * count."""
+        stride, count = (_LONG(n) if isinstance(n, int) else n for n in (stride, count))
+        return self.builder.add(base, self.builder.mul(stride, count))
+
+    def load(self, place: Any, kind: Any = _EIGHT) -> Any:
+        loaded = self.builder.load(self.builder.inttoptr(place, kind.as_pointer()))
+        loaded.align = NUMBER
+        return loaded
+
+    def store(self, value: Any, place: Any) -> None:
+        self.builder.store(value, self.builder.inttoptr(place, value.type.as_pointer())).align = NUMBER
+
+    def spread(self, number: Any) -> Any:
+        """A vector of one number."""
+        alone = self.builder.insert_element(_EIGHT(ir.Undefined), number, _LONG(0))
+        return self.shuffle(alone, alone, [0] * HALF)
+
+    def shuffle(self, a: Any, b: Any, order: list[int]) -> Any:
+        """The vector of these places of a and, from 8 on, b."""
+        return self.builder.shuffle_vector(a, b, ir.VectorType(ir.IntType(32), HALF)(order))
+
+    def fused(self, a: Any, b: Any, c: Any) -> Any:
+        """a b + c, rounded once."""
+        return self.builder.call(self._fused, [a, b, c])
+
+    @contextmanager
+    def each(self, count: Any) -> Iterator[Any]:
+        """A loop over 0, 1, ... below a count."""
+        with cgutils.for_range(self.builder, count) as loop:
+            yield loop.index
+
+    @contextmanager
+    def each_bit(self, word: Any) -> Iterator[Any]:
+        """A loop over the bits that are set in a word, from the lowest."""
+        left = cgutils.alloca_once_value(self.builder, word)  # type: ignore[no-untyped-call]
+        head, body, end = (self.builder.append_basic_block(name) for name in ("bits", "bit", "done"))
+        self.builder.branch(head)
+        self.builder.position_at_end(head)
+        bits = self.builder.load(left)
+        self.builder.cbranch(self.builder.icmp_signed("!=", bits, _LONG(0)), body, end)
+        self.builder.position_at_end(body)
+        self.builder.store(self.builder.and_(bits, self.builder.sub(bits, _LONG(1))), left)
+        yield self.builder.cttz(bits, ir.IntType(1)(1))
+        self.builder.branch(head)
+        self.builder.position_at_end(end)
+
+    def sums(self, count: int, numbers: AbstractContextManager[Any], term: Term) -> list[Any]:
+        """So many sums of products of vectors; `term` gives the two factors of each, at a number of the loop."""
+        totals = [
+            cgutils.alloca_once_value(self.builder, _ZEROS)  # type: ignore[no-untyped-call]
+            for _ in range(count)
+        ]
+        with numbers as number:
+            for total, (a, b) in zip(totals, term(number), strict=True):
+                self.builder.store(self.fused(a, b, self.builder.load(total)), total)
+        return [self.builder.load(total) for total in totals]
+
+    def choose(self, number: Any, most: int, write: Callable[[int], None]) -> None:
+        """What `write` writes for the one among 1, 2, ... `most` that a number is."""
+        for choice in range(most, 0, -1):
+            with self.builder.if_then(self.builder.icmp_signed("==", number, _LONG(choice))):
+                write(choice)
+
+    def tile(
+        self, height: Any, narrow: Any, a: Any, across: Any, down: Any, b: Any, terms: Any, c: Any,
+        end: Callable[[Any, int], Any],
+    ) -> None:  # fmt: skip
+        """Lanes c_r = end(sum_k a_rk b_k) for `height` rows r and lanes b_k, or the first half of them where `narrow`;
+        a_rk is at a + r across + k down. `end` is told how far into c a sum belongs."""
+
+        def write(rows: int, vectors: int) -> None:
+            def term(k: Any) -> list[tuple[Any, Any]]:
+                line, left = self.place(b, LINE, k), self.place(a, down, k)
+                right = [self.load(self.place(line, VECTOR, v)) for v in range(vectors)]
+                factors = [self.spread(self.load(self.place(left, across, r), _FLOAT)) for r in range(rows)]
+                return [(factor, lanes) for factor in factors for lanes in right]
+
+            for number, total in enumerate(self.sums(rows * vectors, self.each(terms), term)):
+                offset = LINE * (number // vectors) + VECTOR * (number % vectors)
+                self.store(end(total, offset), self.place(c, offset))
+
+        def either(rows: int) -> None:
+            with self.builder.if_else(narrow) as (half, whole):
+                with half:
+                    write(rows, 1)
+                with whole:
+                    write(rows, 2)
+
+        self.choose(height, TALL, either)
+
+
+def _for_compiled_code(function: Callable[..., Any]) -> Any:
+    return intrinsic(function)
+
+
+@_for_compiled_code
+def forward_tile(context, height, narrow, a, stride, b, terms, c, floor):  # type: ignore[no-untyped-def]
+    """c_r = max(floor, sum_k a_rk b_k), a_rk at a + r stride + 4 k; NaN passes."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        code = _Writer(builder)
+        height, narrow, a, stride, b, terms, c, floor = arguments
+        least = code.spread(floor)
+
+        def end(total: Any, _: int) -> Any:
+            return builder.select(builder.fcmp_ordered("<", total, least), least, total)
+
+        code.tile(height, narrow, a, stride, NUMBER, b, terms, c, end)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.boolean, *[types.intp] * 5, types.float32), generate
+
+
+@_for_compiled_code
+def backward_tile(context, height, narrow, a, stride, b, terms, c, gate):  # type: ignore[no-untyped-def]
+    """c_r = sum_k a_kr b_k where gate_r > 0 and 0 elsewhere, a_kr at a + k stride + 4 r."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        code = _Writer(builder)
+        height, narrow, a, stride, b, terms, c, gate = arguments
+
+        def end(total: Any, offset: int) -> Any:
+            passes = builder.fcmp_unordered(">", code.load(code.place(gate, offset)), _ZEROS)
+            return builder.select(passes, total, _ZEROS)
+
+        code.tile(height, narrow, a, NUMBER, stride, b, terms, c, end)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.boolean, *[types.intp] * 6), generate
+
+
+@_for_compiled_code
+def outer_tile(  # type: ignore[no-untyped-def]
+    context, width, rows, stride, lanes, panel, chosen, v, steps, w, q, q_stride, momentum, pull
+):
+    """v += sum_k d_k row_k, of `width` vectors, over the bits k that are set in `chosen`: row_k is at rows + k stride,
+    d_k in lane k % 16 of panel k / 16 of lanes. Where `steps`, then w += v and v = momentum v - pull w + q."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        code = _Writer(builder)
+        width, rows, stride, lanes, panel, chosen, v, steps, w, q, q_stride, momentum, pull = arguments
+
+        def write(vectors: int) -> None:
+            def term(k: Any) -> list[tuple[Any, Any]]:
+                row, line = code.place(rows, stride, k), code.place(lanes, panel, builder.udiv(k, _LONG(LANES)))
+                factor = code.spread(code.load(code.place(line, NUMBER, builder.urem(k, _LONG(LANES))), _FLOAT))
+                return [(factor, code.load(code.place(row, VECTOR, n))) for n in range(vectors)]
+
+            sums = code.sums(vectors, code.each_bit(chosen), term)
+            sums = [builder.fadd(code.load(code.place(v, VECTOR, n)), total) for n, total in enumerate(sums)]
+            with builder.if_else(steps) as (last, more):
+                with last:
+                    beta, kappa = code.spread(momentum), code.spread(builder.fneg(pull))
+                    for n, total in enumerate(sums):
+                        place = code.place(w, VECTOR, n)
+                        stepped = builder.fadd(code.load(place), total)
+                        code.store(stepped, place)
+                        rest = code.fused(beta, total, code.load(code.place(q, q_stride, n)))
+                        code.store(code.fused(kappa, stepped, rest), code.place(v, VECTOR, n))
+                with more:
+                    for n, total in enumerate(sums):
+                        code.store(total, code.place(v, VECTOR, n))
+
+        code.choose(width, WIDE, write)
+        return context.get_dummy_value()
+
+    kinds = [types.intp] * 7, types.boolean, [types.intp] * 3, [types.float32] * 2
+    return types.void(*kinds[0], kinds[1], *kinds[2], *kinds[3]), generate
+
+
+@_for_compiled_code
+def nonzero(context, lanes):  # type: ignore[no-untyped-def]
+    """A bit for each of 16 lanes: is its number other than zero?"""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        code = _Writer(builder)
+        bits = []
+        for half in range(2):
+            values = code.load(code.place(arguments[0], VECTOR, half))
+            differs = builder.fcmp_unordered("!=", values, _ZEROS)
+            bits.append(builder.zext(builder.bitcast(differs, ir.IntType(HALF)), _LONG))
+        return builder.or_(bits[0], builder.shl(bits[1], _LONG(HALF)))
+
+    return types.intp(types.intp), generate
+
+
+@_for_compiled_code
+def turn_tile(context, a, stride, c, c_stride):  # type: ignore[no-untyped-def]
+    """c = a^T for eight rows of eight numbers."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        code = _Writer(builder)
+        a, stride, c, c_stride = arguments
+        rows = [code.load(code.place(a, stride, r)) for r in range(8)]
+        for bit in (1, 2, 4):  # exchange the halves of every square of so many rows, off its diagonal
+            low = [lane if not lane & bit else 8 + lane - bit for lane in range(8)]
+            high = [lane + bit if not lane & bit else 8 + lane for lane in range(8)]
+            for r in range(8):
+                if not r & bit:
+                    first, second = rows[r], rows[r + bit]
+                    rows[r], rows[r + bit] = code.shuffle(first, second, low), code.shuffle(first, second, high)
+        for r, row in enumerate(rows):
+            code.store(row, code.place(c, c_stride, r))
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 4), generate
