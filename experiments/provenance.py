@@ -114,7 +114,6 @@ def machine() -> str:
 @cache
 def cpu_path() -> str:
     """What decides the bits of a matrix product, beside the library's version: vector unit and BLAS kernels."""
-    import scipy.linalg.cython_blas  # noqa: F401  the compiled kernel's BLAS
     from threadpoolctl import threadpool_info
 
     kernels = sorted({library["architecture"] for library in threadpool_info() if "architecture" in library})

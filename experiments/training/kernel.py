@@ -39,7 +39,7 @@ from experiments.training.products import (
     transpose,
     units,
     unpack,
-)  # fmt: skip
+)
 from experiments.training.tiles import LANES
 
 ROWS = MOST  # taken through the model together: what is read and what is wrong stay in the cache

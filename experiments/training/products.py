@@ -36,7 +36,7 @@ from experiments.training.tiles import (
     nonzero,
     outer_tile,
     turn_tile,
-)  # fmt: skip
+)
 
 MOST = 64  # rows that `add_outer` takes: the bits of a word
 
