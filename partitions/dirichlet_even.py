@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,9 +40,9 @@ class DirichletEven(Partition):
         q[:, present] = rng.dirichlet(self.alpha * len(present) * left[present] / len(pool), size=clients)
         counts = np.zeros((pool.classes, clients), dtype=np.int64)
         ladder = _ladder(q, pooled, left)
-        for turn, u in enumerate(rng.random(len(pool))):
+        for turn, u in enumerate(rng.random(len(pool)).tolist()):
             k = turn % clients
-            c = int(np.searchsorted(ladder[k], u, side="right"))
+            c = bisect_right(ladder[k], u)
             counts[c, k] += 1
             left[c] -= 1
             if left[c] == 0 and left.any():
@@ -49,9 +50,11 @@ class DirichletEven(Partition):
         return fill(pool.labels, counts, rng)
 
 
-def _ladder(q: Floats, pooled: Ints, left: Ints) -> Floats:
-    """Cumulative class shares (K, C) over the classes with rows left; each ends in exactly 1."""
+def _ladder(q: Floats, pooled: Ints, left: Ints) -> list[list[float]]:
+    """Cumulative class shares (K, C) over the classes with rows left; each ends in exactly 1. As lists: a row's class
+    is sought at every turn, and in a list that is twenty times as fast."""
     open_shares = np.where(left > 0, q, 0.0)
     open_shares[~open_shares.any(axis=1)] = np.where(left > 0, pooled, 0)
-    ladder: Floats = open_shares.cumsum(axis=1)
-    return ladder / ladder[:, -1:]
+    ladder = open_shares.cumsum(axis=1)
+    steps: list[list[float]] = (ladder / ladder[:, -1:]).tolist()
+    return steps

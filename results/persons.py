@@ -180,10 +180,18 @@ def persons_table(study: Study, stale: int = 0) -> Table | None:
         "models of different folds share most of their training persons.",
         "Worst person: its accuracy and name. To FedAvg: mean difference, paired by person, ± half-width of the t "
         "interval over persons; least detectable: what so many pairs find at 5 % with 80 % power.",
+        *_missing_folds(study),
         *pieces.ending(study, stale),
     )
     left = len(rows(study))
     return pieces.table(study, "persons", caption, pd.DataFrame(raw), pd.DataFrame(shown), left, across=8)
+
+
+def _missing_folds(study: Study) -> list[str]:
+    """That persons are missing, where folds are."""
+    runs, folds = in_turn(study)
+    found = runs[FOLDED].nunique()
+    return [] if found == folds else [f"Only {found} of {folds} folds were run; the persons of the others are missing."]
 
 
 def _training_persons(study: Study, persons: int) -> float:

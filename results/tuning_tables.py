@@ -62,10 +62,10 @@ def tuned_table(
         default = numbers[0].value if 0 in numbers else None
         content = str(one.study.get("data_hash", ""))
         other = bool(data_hashes) and content not in data_hashes
-        values = _values(numbers[best.number].params) if best.number in numbers else text.NOTHING
+        params = numbers[best.number].params if best.number in numbers else {}
         won = " (the default)" if best.number == 0 else ""
         row = {
-            "Tuned values": values + won,
+            "Tuned values": _values(params, digits=4) + won,
             "Fresh seeds [%]": f"{100 * best.fresh:.2f}",
             "In the study [%]": f"{100 * best.value:.2f}",
             "Default [%]": text.NOTHING if default is None else f"{100 * default:.2f}",
@@ -80,7 +80,7 @@ def tuned_table(
         raw.append(
             key
             | {
-                "tuned_values": values,
+                "tuned_values": _values(params),
                 "winner_is_default": "true" if best.number == 0 else "false",
                 "fresh_percent": 100 * best.fresh,
                 "study_percent": 100 * best.value,
@@ -251,8 +251,10 @@ def _mean_gain(joined: pd.DataFrame) -> dict[str, Any]:
     return {"pairs": len(means), "difference": float(means.mean()), "half": half, "sd": sd, "equal": equal}
 
 
-def _values(params: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {plain(value)}" for name, value in sorted(params.items())) or text.NOTHING
+def _values(params: dict[str, Any], digits: int | None = None) -> str:
+    """Names and values, all digits of them or so many."""
+    short = {name: float(f"{v:.{digits}g}") if digits and isinstance(v, float) else v for name, v in params.items()}
+    return ", ".join(f"{name} {plain(value)}" for name, value in sorted(short.items())) or text.NOTHING
 
 
 def _search(winners: Sequence[Winner]) -> str:

@@ -40,7 +40,7 @@ from experiments.training.products import (
     units,
     unpack,
 )
-from experiments.training.tiles import LANES
+from experiments.training.tiles import LANES, exp_tile
 
 ROWS = MOST  # taken through the model together: what is read and what is wrong stay in the cache
 
@@ -57,22 +57,46 @@ _NO_FLOOR, _ZERO = np.float32(-np.inf), np.float32(0)
 
 
 @inner
+def below_top(z: Any) -> None:
+    """Lanes z (classes, 16) less the largest of each lane, in place."""
+    top = z[0].copy()
+    for c in range(1, len(z)):
+        for lane in range(LANES):
+            top[lane] = z[c, lane] if z[c, lane] > top[lane] else top[lane]
+    for c in range(len(z)):
+        for lane in range(LANES):
+            z[c, lane] -= top[lane]
+
+
+@inner
+def exponentials(z: Any, norms: Any) -> None:
+    """Lanes z (classes, 16), none above 0, become their exponentials, in place; `norms` (16,) are their sums."""
+    norms[:] = 0
+    for c in range(len(z)):
+        exp_tile(z[c].ctypes.data)
+        for lane in range(LANES):
+            norms[lane] += z[c, lane]
+
+
+@inner
 def softmax_error(d: Any, labels: Any, rows: Any, factor: float) -> float:
     """Logits d, in lanes, become factor (softmax - onehot) in place; the summed cross-entropy of the rows."""
-    scale = np.float32(factor)
-    total = 0.0
-    for row in range(len(rows)):
-        z, label = d[row // LANES, :, row % LANES], labels[rows[row]]
-        top = z.max()
-        own = z[label] - top
-        norm = np.float32(0)
+    scale, norms, total = np.float32(factor), np.empty(LANES, np.float32), 0.0
+    for panel in range((len(rows) + LANES - 1) // LANES):
+        z, these = d[panel], rows[LANES * panel : LANES * (panel + 1)]
+        below_top(z)
+        for lane in range(len(these)):
+            total -= z[labels[these[lane]], lane]
+        exponentials(z, norms)
+        for lane in range(len(these)):
+            total += np.log(norms[lane])
+        for lane in range(LANES):
+            norms[lane] = scale / norms[lane]
         for c in range(len(z)):
-            z[c] = np.exp(z[c] - top)
-            norm += z[c]
-        total += np.log(norm) - own
-        for c in range(len(z)):
-            z[c] *= scale / norm
-        z[label] -= scale
+            for lane in range(LANES):
+                z[c, lane] *= norms[lane]
+        for lane in range(len(these)):
+            z[labels[these[lane]], lane] -= scale
     return total
 
 
@@ -201,7 +225,7 @@ def score(w: Any, widths: Any, x: Any, y: Any) -> Any:
     for level in range(layers):
         h[level][:, widths[level]] = 1
     logits = lanes(ROWS, widths[layers])
-    predicted = np.empty(len(y), np.int64)
+    predicted, norms = np.empty(len(y), np.int64), np.empty(LANES, np.float32)
     loss = 0.0
     for start in range(0, len(y), ROWS):
         size = min(ROWS, len(y) - start)
@@ -210,12 +234,17 @@ def score(w: Any, widths: Any, x: Any, y: Any) -> Any:
         for level in range(layers - 1):
             forward(units(weights, widths, level), h[level], size, _ZERO, h[level + 1])
         forward(units(weights, widths, layers - 1), h[-1], size, _NO_FLOOR, logits)
-        for row in range(size):
-            z = logits[row // LANES, :, row % LANES]
-            best = z.argmax()
-            norm = np.float32(0)
-            for c in range(len(z)):
-                norm += np.exp(z[c] - z[best])
-            loss += np.log(norm) - (z[y[start + row]] - z[best])
-            predicted[start + row] = best
+        for panel in range((size + LANES - 1) // LANES):
+            z, first = logits[panel], start + LANES * panel
+            here = min(LANES, len(y) - first)
+            below_top(z)
+            for lane in range(here):
+                loss -= z[y[first + lane], lane]
+                best = 0
+                while best < len(z) - 1 and z[best, lane] != 0:
+                    best += 1
+                predicted[first + lane] = best
+            exponentials(z, norms)
+            for lane in range(here):
+                loss += np.log(norms[lane])
     return predicted, loss

@@ -28,6 +28,19 @@ _FLOAT, _LONG = ir.FloatType(), ir.IntType(64)
 _EIGHT = ir.VectorType(_FLOAT, HALF)
 _ZEROS = _EIGHT([0.0] * HALF)
 
+# How eight rows become eight columns, in three steps of which each exchanges numbers between pairs of rows so far
+# apart; every shuffle is one instruction of AVX.
+_EXCHANGES = (
+    (1, [0, 8, 1, 9, 4, 12, 5, 13], [2, 10, 3, 11, 6, 14, 7, 15]),
+    (2, [0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15]),
+    (4, [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15]),
+)
+
+_WHOLE = 1.5 * 2**23  # added to a single-precision number, it leaves the whole number next to it in the last bits
+_LOG_2 = (0.693145751953125, 1.428606765330187e-06)  # log 2 in two parts, the first of 16 bits
+_POLYNOMIAL = (0.5, 0.16666576266288757, 0.041666556149721146, 0.008363178931176662, 0.0013926184037700295)
+_LOG_2_E = 1.44269502162933349609375  # 1 / log 2, in single precision
+
 Term = Callable[[Any], list[tuple[Any, Any]]]
 
 
@@ -229,6 +242,38 @@ def nonzero(context, lanes):  # type: ignore[no-untyped-def]
 
 
 @_for_compiled_code
+def exp_tile(context, lanes):  # type: ignore[no-untyped-def]
+    """16 numbers, none above 0, become their exponentials, 0 below -87; within a unit in the last place.
+
+    e^x = 2^k e^r with k the whole number next to x / log 2, which lies in the last bits of x / log 2 + 1.5 2^23, and
+    e^r = 1 + r + r^2 p(r), |r| <= log 2 / 2; p interpolates at Chebyshev's nodes, within 1e-8.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        code = _Writer(builder)
+        many: Callable[[float], Any] = lambda number: _EIGHT([number] * HALF)  # noqa: E731
+        words = ir.VectorType(ir.IntType(32), HALF)
+        for half in range(2):
+            place = code.place(arguments[0], VECTOR, half)
+            x = code.load(place)
+            shifted = code.fused(x, many(_LOG_2_E), many(_WHOLE))
+            k = builder.fsub(shifted, many(_WHOLE))
+            r = code.fused(builder.fneg(k), many(_LOG_2[0]), x)
+            r = code.fused(builder.fneg(k), many(_LOG_2[1]), r)
+            p = many(_POLYNOMIAL[-1])
+            for coefficient in _POLYNOMIAL[-2::-1]:
+                p = code.fused(p, r, many(coefficient))
+            y = builder.fadd(code.fused(builder.fmul(r, r), p, r), many(1.0))
+            power = builder.add(builder.bitcast(shifted, words), words([127] * HALF))
+            power = builder.bitcast(builder.shl(power, words([23] * HALF)), _EIGHT)
+            tiny = builder.fcmp_ordered("<", x, many(-87.0))
+            code.store(builder.select(tiny, _ZEROS, builder.fmul(y, power)), place)
+        return context.get_dummy_value()
+
+    return types.void(types.intp), generate
+
+
+@_for_compiled_code
 def turn_tile(context, a, stride, c, c_stride):  # type: ignore[no-untyped-def]
     """c = a^T for eight rows of eight numbers."""
 
@@ -236,15 +281,13 @@ def turn_tile(context, a, stride, c, c_stride):  # type: ignore[no-untyped-def]
         code = _Writer(builder)
         a, stride, c, c_stride = arguments
         rows = [code.load(code.place(a, stride, r)) for r in range(8)]
-        for bit in (1, 2, 4):  # exchange the halves of every square of so many rows, off its diagonal
-            low = [lane if not lane & bit else 8 + lane - bit for lane in range(8)]
-            high = [lane + bit if not lane & bit else 8 + lane for lane in range(8)]
+        for step, low, high in _EXCHANGES:
             for r in range(8):
-                if not r & bit:
-                    first, second = rows[r], rows[r + bit]
-                    rows[r], rows[r + bit] = code.shuffle(first, second, low), code.shuffle(first, second, high)
-        for r, row in enumerate(rows):
-            code.store(row, code.place(c, c_stride, r))
+                if not r & step:
+                    pair = rows[r], rows[r + step]
+                    rows[r], rows[r + step] = code.shuffle(*pair, low), code.shuffle(*pair, high)
+        for column, row in zip((0, 2, 1, 3, 4, 6, 5, 7), rows, strict=True):
+            code.store(row, code.place(c, c_stride, column))
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 4), generate

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from experiments.provenance import ROOT
-from experiments.training import products
+from experiments.training import kernel, products
 from experiments.training.products import MOST
 from experiments.training.tiles import LANES
 
@@ -168,6 +168,47 @@ def test_rows_begin_on_cache_lines(array: Any) -> None:
     assert array.ctypes.data % 64 == 0
     assert array.strides[-2] % 64 == 0
     assert not array.any()
+
+
+def test_exponentials_are_within_a_unit_in_the_last_place() -> None:
+    rng = np.random.default_rng(0)
+    for scale in (1e-6, 0.1, 1.0, 10.0, 40.0):
+        x = -np.abs(rng.normal(scale=scale, size=(500, LANES))).astype(np.float32)
+        z, norms = x.copy(), np.empty(LANES, np.float32)
+        kernel.exponentials(z, norms)
+        exact = np.exp(x.astype(np.float64))
+        normal = x >= -87
+        assert (np.abs(z - exact)[normal] < np.spacing(exact[normal].astype(np.float32))).all()
+        assert (z[~normal] == 0).all()
+        assert norms == pytest.approx(z.sum(0), rel=1e-5)
+    z = np.zeros((4, LANES), np.float32)
+    z[0, :4] = 0, -np.inf, np.nan, -1e30
+    kernel.exponentials(z, norms)
+    assert np.array_equal(z[0, :4], [1, 0, np.nan, 0], equal_nan=True)
+    assert np.array_equal(norms[:5], [4, 3, np.nan, 3, 4], equal_nan=True)
+
+
+def test_softmax_by_lanes() -> None:
+    rng = np.random.default_rng(0)
+    logits, y = rng.normal(scale=5, size=(21, 7)).astype(np.float32), rng.integers(0, 7, 40)
+    rows = rng.permutation(40)[:21]
+    d = in_lanes(logits)
+    loss = kernel.softmax_error(d, y, rows, 0.25)
+    p = np.exp(logits - logits.max(1, keepdims=True, initial=-np.inf).astype(np.float64))
+    p /= p.sum(1, keepdims=True)
+    assert loss == pytest.approx(-np.log(p[np.arange(21), y[rows]]).sum(), rel=1e-6)
+    np.testing.assert_allclose(by_rows(d, 21), 0.25 * (p - np.eye(7)[y[rows]]), atol=1e-7)
+
+
+def test_the_first_of_equal_scores_is_predicted_and_none_of_no_number() -> None:
+    w, x = np.zeros(2 * 3, np.float32), np.zeros((3, 1), np.float32)
+    w[3:] = 1, 2, 2
+    x[2] = np.nan
+    w[:3] = 1
+    predicted, loss = kernel.score(w, np.array([1, 3]), x, np.zeros(3, np.int64))
+    assert list(predicted[:2]) == [1, 1]
+    assert predicted[2] in range(3)
+    assert np.isnan(loss)
 
 
 def test_compiled_code_notices_what_it_calls(tmp_path: Path) -> None:

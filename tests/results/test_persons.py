@@ -79,6 +79,15 @@ def test_a_seed_that_lacks_a_fold_does_not_count() -> None:
     assert table(only_study(runs))["fedavg"]["Seeds"] == "1"
 
 
+def test_a_fold_that_nobody_ran_is_said_to_be_missing() -> None:
+    whole = persons_table(only_study(folds()))
+    part = persons_table(only_study([one for one in folds() if not one.spec["test_persons"].startswith("fold(i=2")]))
+    assert whole is not None
+    assert part is not None
+    assert "folds were run" not in " ".join(whole.caption)
+    assert "Only 2 of 3 folds were run; the persons of the others are missing." in part.caption
+
+
 def test_runs_on_the_official_persons_or_on_fewer_folds_are_not_mixed_in() -> None:
     def elsewhere(name: str) -> Iterator[RunRecord]:
         for one in folds():
