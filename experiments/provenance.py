@@ -22,7 +22,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 ROOMS = ("experiments", "strategies", "partitions")
 COMMIT = "FEDERATED_OFFICES_COMMIT"
-LIBRARIES = ("numpy", "torch", "flwr", "ray", "scipy", "pandas")
+LIBRARIES = ("numpy", "numba", "torch", "flwr", "ray", "scipy", "pandas")
 
 
 @cache

@@ -31,8 +31,9 @@ def compiled(signature: Any, *modules: ModuleType) -> Callable[[Callable[..., An
 
     def decorate(function: Callable[..., Any]) -> Any:
         assert isinstance(function, FunctionType)
-        sources = sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in modules)).hexdigest()
         code = function.__code__
+        files = [__file__, code.co_filename, *(str(module.__file__) for module in modules)]
+        sources = sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
         renamed = FunctionType(
             code.replace(co_freevars=(*code.co_freevars, "sources")),
             function.__globals__,

@@ -28,6 +28,8 @@ from experiments.training.tiles import LANES
 from strategies.privacy import noise
 from strategies.privacy.noise import add_normals
 
+SMALLEST = 2.0**-100  # factor of a gradient that counts
+
 _f = types.float64
 _STEP = types.void(
     VECTOR, VECTOR, GIVEN, GIVEN, INTEGERS, TABLE, LABELS, types.float64[::1], LABELS, INTEGERS, types.uint32[::1],
@@ -56,27 +58,29 @@ def _squared(z: Any) -> float:
 
 @inner
 def _factor(squared: float, clip: float) -> float:
-    """min(1, C / norm) of a squared norm; 0 where it is not finite, 1 where nothing is clipped."""
+    """min(1, C / norm) of a squared norm; 1 where nothing is clipped, 0 where the norm is not finite, or so long that
+    single precision has no such factor with all its digits."""
     if clip == 0:
         return 1.0
     if not squared < np.inf:
         return 0.0
-    return min(1.0, clip / np.sqrt(squared)) if squared > 0 else 1.0
+    factor = min(1.0, clip / np.sqrt(squared)) if squared > 0 else 1.0
+    return factor if factor > SMALLEST else 0.0
 
 
 @inner
 def _clip(read: Any, d: Any, widths: Any, rows: Any, lengths: Any, clip: float) -> None:
     """Scale each row's errors, so that its gradient is no longer than C."""
     squared, errors_squared = np.zeros(len(rows)), np.empty(LANES)
-    for panel in range(len(d[0])):
+    for panel in range((len(rows) + LANES - 1) // LANES):
         first = LANES * panel
         here = min(LANES, len(rows) - first)
         for level in range(len(d)):
             errors_squared[:] = 0
             for unit in range(d[level].shape[1]):
-                lanes = d[level][panel, unit]
+                line = d[level][panel, unit]
                 for lane in range(LANES):
-                    errors_squared[lane] += np.float64(lanes[lane]) * lanes[lane]
+                    errors_squared[lane] += np.float64(line[lane]) * line[lane]
             for lane in range(here):
                 row = first + lane
                 length = lengths[rows[row]] if level == 0 else _squared(read[level][row, : widths[level] + 1])
@@ -86,9 +90,9 @@ def _clip(read: Any, d: Any, widths: Any, rows: Any, lengths: Any, clip: float) 
             factors[lane] = _factor(squared[first + lane], clip)
         for level in range(len(d)):
             for unit in range(d[level].shape[1]):
-                lanes = d[level][panel, unit]
+                line = d[level][panel, unit]
                 for lane in range(LANES):
-                    lanes[lane] = lanes[lane] * factors[lane] if factors[lane] != 0 else np.float32(0)
+                    line[lane] = line[lane] * factors[lane] if factors[lane] != 0 else np.float32(0)
 
 
 @compiled(_STEP, tiles, products, kernel, noise)
@@ -134,15 +138,15 @@ def step(
             if clip > 0 and not len(bounds):
                 _clip(read, d, widths, part, lengths, clip)
             add_products(d, read, len(part), widths, chosen, into, False, into, empty, 0.0, 0.0)
-        share = np.float32(_factor(_squared(one), clip))
-        if share != 0:
-            for i in range(len(one)):
-                total[i] += share * one[i]
+        if len(bounds):
+            share = np.float32(_factor(_squared(one), clip))
+            if share != 0:
+                for i in range(len(one)):
+                    total[i] += share * one[i]
     gradient, scale = np.empty_like(w), -lr / divisor
     unpack(total, widths, gradient)
-    share = np.float32(scale)
     for i in range(len(v)):
-        v[i] += share * gradient[i]
+        v[i] += np.float32(scale) * gradient[i]
     if len(words):
         add_normals(v, words, scale * sigma)
     for i in range(len(w)):

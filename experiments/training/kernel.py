@@ -30,6 +30,7 @@ from experiments.training.compiled import compiled, inner
 from experiments.training.products import (
     MOST,
     add_outer,
+    at,
     backward,
     forward,
     lanes,
@@ -50,8 +51,8 @@ GIVEN = types.Array(types.float32, 1, "C", readonly=True)
 TABLE, LABELS = types.Array(types.float32, 2, "C", readonly=True), types.Array(types.int64, 1, "C", readonly=True)
 _i, _f = types.int64, types.float64
 _TRAIN = _f(VECTOR, GIVEN, GIVEN, INTEGERS, TABLE, LABELS, types.int64[:, ::1], _i, _i, _f, _f, _f, _f)
-_GRADIENT = _f(VECTOR, VECTOR, INTEGERS, TABLE, LABELS, INTEGERS)
-_SCORE = types.Tuple((INTEGERS, _f))(VECTOR, INTEGERS, TABLE, LABELS)  # type: ignore[no-untyped-call]
+_GRADIENT = _f(GIVEN, VECTOR, INTEGERS, TABLE, LABELS, INTEGERS)
+_SCORE = types.Tuple((INTEGERS, _f))(GIVEN, INTEGERS, TABLE, LABELS)  # type: ignore[no-untyped-call]
 
 _NO_FLOOR, _ZERO = np.float32(-np.inf), np.float32(0)
 
@@ -73,7 +74,7 @@ def exponentials(z: Any, norms: Any) -> None:
     """Lanes z (classes, 16), none above 0, become their exponentials, in place; `norms` (16,) are their sums."""
     norms[:] = 0
     for c in range(len(z)):
-        exp_tile(z[c].ctypes.data)
+        exp_tile(at(z[c]))
         for lane in range(LANES):
             norms[lane] += z[c, lane]
 
@@ -149,7 +150,7 @@ def add_products(
     """v += d_l h_{l-1}^T of the first `size` rows, for all layers of a packed model; where `steps`, then w += v and v =
     momentum v - pull w + q, whose q may be empty for 0."""
     for level in range(len(widths) - 1):
-        own = units(q, widths, level) if len(q) else q.reshape(0, 1)[:, :1]
+        own = units(q, widths, level) if len(q) else q.reshape(0, 1)[:, :1]  # of the same type, for numba
         add_outer(
             d[level], read[level], size, units(v, widths, level), chosen, steps, units(w, widths, level), own, momentum,
             pull,

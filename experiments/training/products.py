@@ -12,7 +12,8 @@ in which it is read, through a whole round:
     backward    out_k = sum_j A_jk d_j for places k, by lanes, where the layer below was active
     add_outer   A_j = A_j + sum_i d_ji h_i for units j, over the rows i whose error at unit j is not zero
 
-The last, whose errors are mostly zero behind a ReLU, does nothing for the zeros. All of them work tile by tile
+The last, whose errors are mostly zero behind a ReLU, does nothing for the zeros, nor where what they meet is not finite
+(in PyTorch that is NaN). All of them work tile by tile
 (`tiles`), in parts as even as can be: a small tile waits for its own sums.
 """
 
@@ -42,6 +43,12 @@ MOST = 64  # rows that `add_outer` takes: the bits of a word
 
 
 @inner
+def at(array: Any) -> Any:
+    """The address of an array; signed, since numba takes a signed and an unsigned number together for a float."""
+    return np.int64(array.ctypes.data)
+
+
+@inner
 def _next(left: int, most: int) -> int:
     """Of so many, how many come next, of as few and as even parts as can be."""
     parts = (left + most - 1) // most
@@ -54,7 +61,7 @@ def forward(units: Any, h: Any, size: int, floor: Any, out: Any) -> None:
     terms, stride = h.shape[1], units.strides[0]
     for panel in range((size + LANES - 1) // LANES):
         narrow = size - LANES * panel <= HALF
-        a, b, c, left = units.ctypes.data, h[panel].ctypes.data, out[panel].ctypes.data, len(units)
+        a, b, c, left = at(units), at(h[panel]), at(out[panel]), len(units)
         while left > 0:
             height = _next(left, TALL)
             forward_tile(height, narrow, a, stride, b, terms, c, floor)
@@ -67,7 +74,7 @@ def backward(units: Any, d: Any, size: int, h: Any, out: Any) -> None:
     stride = units.strides[0]
     for panel in range((size + LANES - 1) // LANES):
         narrow = size - LANES * panel <= HALF
-        a, b, gate, c = units.ctypes.data, d[panel].ctypes.data, h[panel].ctypes.data, out[panel].ctypes.data
+        a, b, gate, c = at(units), at(d[panel]), at(h[panel]), at(out[panel])
         left = out.shape[1]
         while left > 0:
             height = _next(left, TALL)
@@ -83,7 +90,7 @@ def add_outer(
     v = momentum v - pull w + q. q may be empty for 0; `chosen` (units,) is room."""
     live = ~0 if size == MOST else (1 << size) - 1
     for unit in range(len(v)):
-        bits, line = 0, d.ctypes.data + LINE * unit
+        bits, line = 0, at(d) + LINE * unit
         for first in range(0, size, LANES):
             bits |= nonzero(line) << first
             line += d.strides[0]
@@ -95,9 +102,9 @@ def add_outer(
         for unit in range(len(v)):
             own = unit * v.strides[0] + offset
             outer_tile(
-                width, rows.ctypes.data + offset, rows.strides[0], d.ctypes.data + LINE * unit, d.strides[0],
-                chosen[unit], v.ctypes.data + own, steps, w.ctypes.data + own,
-                q.ctypes.data + own if len(q) else none.ctypes.data, VECTOR if len(q) else 0, beta, kappa,
+                width, at(rows) + offset, rows.strides[0], at(d) + LINE * unit, d.strides[0],
+                chosen[unit], at(v) + own, steps, at(w) + own,
+                at(q) + own if len(q) else at(none), VECTOR if len(q) else 0, beta, kappa,
             )  # fmt: skip
         offset, left = offset + width * VECTOR, left - width
 
@@ -108,7 +115,7 @@ def transpose(a: Any, c: Any) -> None:
     m, n = a.shape
     whole, broad = m - m % 8, n - n % 8
     for row in range(0, whole, 8):
-        a_0, c_0 = a.ctypes.data + row * a.strides[0], c.ctypes.data + NUMBER * row
+        a_0, c_0 = at(a) + row * a.strides[0], at(c) + NUMBER * row
         for column in range(0, broad, 8):
             turn_tile(a_0 + NUMBER * column, a.strides[0], c_0 + column * c.strides[0], c.strides[0])
         for column in range(broad, n):
@@ -123,7 +130,7 @@ def transpose(a: Any, c: Any) -> None:
 def room(rows: int, columns: int) -> Any:
     """Zeros (rows, columns), whose rows begin on cache lines if `columns` is a multiple of 16."""
     raw = np.zeros(rows * columns + LANES, np.float32)
-    skip = (-raw.ctypes.data // NUMBER) % LANES
+    skip = (-at(raw) // NUMBER) % LANES
     return raw[skip : skip + rows * columns].reshape(rows, columns)
 
 

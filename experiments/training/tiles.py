@@ -3,7 +3,7 @@
 Written for LLVM with numba's `intrinsic`, since a loop over arrays is not compiled so that its sums stay in registers.
 Places are addresses in memory and strides are in bytes; nothing is checked here, `products` knows the shapes. A term is
 added to its sum by a fused multiply-add, in the order of the terms, so that the bits of a sum depend neither on the
-tile it falls into nor on the machine.
+tile it falls into nor on the machine (one without the instruction has them too, fifty times as slowly).
 
 Goto, van de Geijn: Anatomy of High-Performance Matrix Multiplication, ACM TOMS 34(3), 2008, is where such tiles come
 from.
@@ -72,6 +72,10 @@ class _Writer:
         alone = self.builder.insert_element(_EIGHT(ir.Undefined), number, _LONG(0))
         return self.shuffle(alone, alone, [0] * HALF)
 
+    def many(self, number: float) -> Any:
+        """A vector of one constant."""
+        return _EIGHT([number] * HALF)
+
     def shuffle(self, a: Any, b: Any, order: list[int]) -> Any:
         """The vector of these places of a and, from 8 on, b."""
         return self.builder.shuffle_vector(a, b, ir.VectorType(ir.IntType(32), HALF)(order))
@@ -119,17 +123,17 @@ class _Writer:
                 write(choice)
 
     def tile(
-        self, height: Any, narrow: Any, a: Any, across: Any, down: Any, b: Any, terms: Any, c: Any,
+        self, height: Any, narrow: Any, a: Any, by_row: Any, by_term: Any, b: Any, terms: Any, c: Any,
         end: Callable[[Any, int], Any],
     ) -> None:  # fmt: skip
         """Lanes c_r = end(sum_k a_rk b_k) for `height` rows r and lanes b_k, or the first half of them where `narrow`;
-        a_rk is at a + r across + k down. `end` is told how far into c a sum belongs."""
+        a_rk is at a + r by_row + k by_term. `end` is told how far into c a sum belongs."""
 
         def write(rows: int, vectors: int) -> None:
             def term(k: Any) -> list[tuple[Any, Any]]:
-                line, left = self.place(b, LINE, k), self.place(a, down, k)
+                line, left = self.place(b, LINE, k), self.place(a, by_term, k)
                 right = [self.load(self.place(line, VECTOR, v)) for v in range(vectors)]
-                factors = [self.spread(self.load(self.place(left, across, r), _FLOAT)) for r in range(rows)]
+                factors = [self.spread(self.load(self.place(left, by_row, r), _FLOAT)) for r in range(rows)]
                 return [(factor, lanes) for factor in factors for lanes in right]
 
             for number, total in enumerate(self.sums(rows * vectors, self.each(terms), term)):
@@ -147,6 +151,7 @@ class _Writer:
 
 
 def _for_compiled_code(function: Callable[..., Any]) -> Any:
+    """numba's `intrinsic`, whose types are those of Python's side: with the context, without the result."""
     return intrinsic(function)
 
 
@@ -243,7 +248,7 @@ def nonzero(context, lanes):  # type: ignore[no-untyped-def]
 
 @_for_compiled_code
 def exp_tile(context, lanes):  # type: ignore[no-untyped-def]
-    """16 numbers, none above 0, become their exponentials, 0 below -87; within a unit in the last place.
+    """16 numbers, none above 0, become their exponentials, 0 below -87; within 1.1 units in the last place.
 
     e^x = 2^k e^r with k the whole number next to x / log 2, which lies in the last bits of x / log 2 + 1.5 2^23, and
     e^r = 1 + r + r^2 p(r), |r| <= log 2 / 2; p interpolates at Chebyshev's nodes, within 1e-8.
@@ -251,22 +256,21 @@ def exp_tile(context, lanes):  # type: ignore[no-untyped-def]
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         code = _Writer(builder)
-        many: Callable[[float], Any] = lambda number: _EIGHT([number] * HALF)  # noqa: E731
         words = ir.VectorType(ir.IntType(32), HALF)
         for half in range(2):
             place = code.place(arguments[0], VECTOR, half)
             x = code.load(place)
-            shifted = code.fused(x, many(_LOG_2_E), many(_WHOLE))
-            k = builder.fsub(shifted, many(_WHOLE))
-            r = code.fused(builder.fneg(k), many(_LOG_2[0]), x)
-            r = code.fused(builder.fneg(k), many(_LOG_2[1]), r)
-            p = many(_POLYNOMIAL[-1])
+            shifted = code.fused(x, code.many(_LOG_2_E), code.many(_WHOLE))
+            k = builder.fsub(shifted, code.many(_WHOLE))
+            r = code.fused(builder.fneg(k), code.many(_LOG_2[0]), x)
+            r = code.fused(builder.fneg(k), code.many(_LOG_2[1]), r)
+            p = code.many(_POLYNOMIAL[-1])
             for coefficient in _POLYNOMIAL[-2::-1]:
-                p = code.fused(p, r, many(coefficient))
-            y = builder.fadd(code.fused(builder.fmul(r, r), p, r), many(1.0))
+                p = code.fused(p, r, code.many(coefficient))
+            y = builder.fadd(code.fused(builder.fmul(r, r), p, r), code.many(1.0))
             power = builder.add(builder.bitcast(shifted, words), words([127] * HALF))
             power = builder.bitcast(builder.shl(power, words([23] * HALF)), _EIGHT)
-            tiny = builder.fcmp_ordered("<", x, many(-87.0))
+            tiny = builder.fcmp_ordered("<", x, code.many(-87.0))
             code.store(builder.select(tiny, _ZEROS, builder.fmul(y, power)), place)
         return context.get_dummy_value()
 
