@@ -25,7 +25,7 @@ partition: [iid, dirichlet_even(0.3)]
 strategy: [fedavg, local]
 seed: [0, 1]
 rounds: 2
-local_steps: 3
+local_steps: 2000  # a fifth of a second a run, so that a signal can come between two
 model: mlp(hidden=[8])
 """
 
