@@ -25,7 +25,7 @@ partition: [iid, dirichlet_even(0.3)]
 strategy: [fedavg, local]
 seed: [0, 1]
 rounds: 2
-local_steps: 2000  # a fifth of a second a run, so that a signal can come between two
+local_steps: 500  # a twentieth of a second a run, so that a signal can come between two
 model: mlp(hidden=[8])
 """
 
@@ -90,7 +90,12 @@ def stored(results: Path) -> int:
 def killed(grid: str, results: Path, after: int, signal_: int, wait: float = 0.0) -> subprocess.Popen[str]:
     """Start a sweep, and stop it by a signal once `after` runs are stored and `wait` seconds have passed."""
     child = subprocess.Popen(
-        command(grid, results, "--workers", "1"), cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command(grid, results, "--workers", "1"),
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
     )
     deadline = time.monotonic() + 120
     while stored(results) < after and child.poll() is None and time.monotonic() < deadline:
