@@ -52,7 +52,7 @@ class DirichletEven(Partition):
 
 def _ladder(q: Floats, pooled: Ints, left: Ints) -> list[list[float]]:
     """Cumulative class shares (K, C) over the classes with rows left; each ends in exactly 1. As lists: a row's class
-    is sought at every turn, and in a list that is twenty times as fast."""
+    is sought at every turn, and with lists a deal takes a fifth of the time."""
     open_shares = np.where(left > 0, q, 0.0)
     open_shares[~open_shares.any(axis=1)] = np.where(left > 0, pooled, 0)
     ladder = open_shares.cumsum(axis=1)

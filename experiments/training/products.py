@@ -12,9 +12,9 @@ in which it is read, through a whole round:
     backward    out_k = sum_j A_jk d_j for places k, by lanes, where the layer below was active
     add_outer   A_j = A_j + sum_i d_ji h_i for units j, over the rows i whose error at unit j is not zero
 
-The last, whose errors are mostly zero behind a ReLU, does nothing for the zeros, nor where what they meet is not finite
-(in PyTorch that is NaN). All of them work tile by tile
-(`tiles`), in parts as even as can be: a small tile waits for its own sums.
+The last, whose errors are about half zero behind a ReLU, does nothing for the zeros, nor where what they meet is not
+finite (in PyTorch that is NaN). All of them work tile by tile (`tiles`), in parts as even as can be: a small tile waits
+for its own sums.
 """
 
 from __future__ import annotations
