@@ -8,7 +8,9 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
+from shlex import join, quote
 from time import perf_counter
 
 from experiments.describe import describe, percent
@@ -26,6 +28,7 @@ from experiments.winners import Arms, arms
 from results import ResultsError, listing
 from results.record import Key, encode
 from results.store import Store
+from results.study import slug
 from results.tuned import FIXED_EPOCHS, Winner, find
 
 
@@ -109,8 +112,7 @@ def sweep(options: argparse.Namespace) -> int:
     if summary.interrupted:
         _say("interrupted; the same command goes on with what is missing")
     elif not options.no_report:
-        out = options.out or options.results / "report" / grid.name
-        _write_report(store, out, options, grid, found, len(todo.stale))
+        _write_report(store, report_folder(options, grid), options, grid, found, len(todo.stale))
     return summary.exit_status
 
 
@@ -152,8 +154,8 @@ def report(options: argparse.Namespace) -> int:
         _write_report(store, out, options, None, None, 0)
         return 0
     grid, loaded, found = _load_grid(options)
-    out = options.out or options.results / "report" / grid.name
-    _write_report(store, out, options, grid, found, len(plan(loaded.specs, store, options.engine).stale))
+    stale = len(plan(loaded.specs, store, options.engine).stale)
+    _write_report(store, report_folder(options, grid), options, grid, found, stale)
     return 0
 
 
@@ -272,8 +274,30 @@ def _load_grid(options: argparse.Namespace) -> tuple[Grid, Loaded, Arms]:
     loaded = load_data(grid.specs(), options.data, may_fall_back=not grid.names_dataset)
     _say(loaded.message)
     which = "yes" if options.tuned and grid.tuned == "no" else grid.tuned
-    found = arms(loaded.specs, which, options.results / "tuned", grid.tuned_from)
+    found = arms(loaded.specs, which, options.results / "tuned", grid.tuned_from, tuning_command(options))
     return grid, dataclasses.replace(loaded, specs=found.specs), found
+
+
+def tuning_command(options: argparse.Namespace) -> str:
+    """The command that tunes the cells of this one's grid."""
+    narrowed = [part for value in options.only for part in ("--only", value)]
+    narrowed += [part for value in options.set for part in ("--set", value)]
+    results = "" if options.results == Path("results") else f" RESULTS={quote(str(options.results))}"
+    return f"make tune GRID={quote(options.grid)}{results}" + (f' ARGS="{join(narrowed)}"' if narrowed else "")
+
+
+def report_folder(options: argparse.Namespace, grid: Grid) -> Path:
+    """Where the report goes: a grid that is narrowed or changed has its own, so that the whole grid's stays."""
+    if options.out:
+        return Path(options.out)
+    changes = [*(["tuned"] if options.tuned else []), *options.only, *options.set]
+    name = "-".join([grid.name, *map(slug, changes)])
+    if len(name) > _LONG:  # a file system's limit is 255 bytes
+        name = f"{name[:_LONG]}-{sha256(repr(changes).encode()).hexdigest()[:8]}"
+    return Path(options.results / "report" / name)
+
+
+_LONG = 100
 
 
 def _write_report(

@@ -32,13 +32,16 @@ class Arms:
     pairs: list[tuple[str, str]]
 
 
-def arms(specs: Sequence[RunSpec], which: str, folder: Path, borrowed: Mapping[str, Any]) -> Arms:
+def arms(
+    specs: Sequence[RunSpec], which: str, folder: Path, borrowed: Mapping[str, Any], command: str = "make tune"
+) -> Arms:
     """The runs of a grid as `which` says: `no` as they are, `yes` tuned, `both`.
 
     Args:
         specs: resolved.
         folder: of the winners.
         borrowed: options of the tuned cell that a cell without a winner of its own takes (`tuned_from` of a grid).
+        command: what to type where a winner is missing.
 
     Raises:
         UserError: a cell has no winner; all such cells are named.
@@ -67,7 +70,7 @@ def arms(specs: Sequence[RunSpec], which: str, folder: Path, borrowed: Mapping[s
     if missing:
         raise UserError(
             f"no tuned hyper-parameters in {folder} for\n" + "\n".join(missing.values()) + "\nmake them with "
-            "`make tune GRID=...`, or name the cell to borrow from in the grid, as tuned_from: {partition: iid}"
+            f"`{command}`, or name the cell to borrow from in the grid, as tuned_from: {{partition: iid}}"
         )
     defaults = {spec.run_id for spec in plain}
     origins = dict.fromkeys(defaults, DEFAULT) if which != "no" else {}

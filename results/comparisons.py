@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from results import captions, pieces, text
+from results.frame import ORIGIN
 from results.pairs import pairs
 from results.persons import accuracies, crossed
 from results.render import Table
@@ -230,36 +231,42 @@ def _listed(names: Sequence[str], chosen: Any) -> str:
 
 
 def ranks_table(study: Study, stale: int = 0) -> Table | None:
-    """Mean rank of every strategy over the cells that all have; None with fewer than two cells or strategies."""
+    """Mean rank of every strategy over the cells that all have; None with fewer than two cells or strategies.
+
+    Default and tuned values are ranked apart: they are the same cells twice.
+    """
     found = cells(study)
     found = found[~found["strategy"].map(lambda name: family(str(name)) in ARMS).astype(bool)]
-    wide = found.pivot(index=["partition", *study.panels], columns="strategy", values="score")
-    wide = wide.dropna(axis="columns", how="all").dropna()
-    if min(wide.shape) < 2:
+    by = [ORIGIN] if ORIGIN in study.panels else []
+    groups = found.groupby(by, observed=True, sort=True) if by else [((), found)]
+    shown, raw, counts = [], [], []
+    keys: Any
+    for keys, part in groups:
+        wide = part.pivot(index=["partition", *study.panels], columns="strategy", values="score")
+        wide = wide.dropna(axis="columns", how="all").dropna()
+        if min(wide.shape) < 2:
+            continue
+        one = ranks(wide)
+        names = dict(zip(by, map(str, keys), strict=True)) | {"strategy": [str(name) for name in wide.columns]}
+        rows = pd.DataFrame(names | {"cells": len(wide), "mean_rank": one.mean, "low": one.low, "high": one.high})
+        texts = rows[[*by, "strategy"]].assign(Cells=str(len(wide)))
+        texts["Mean rank"] = text.numbers(rows["mean_rank"])
+        texts["95 % interval"] = [f"{low:.2f}–{high:.2f}" for low, high in zip(one.low, one.high, strict=True)]
+        raw.append(rows)
+        shown.append(texts)
+        counts.append(len(wide))
+    if not raw:
         return None
-    one = ranks(wide)
-    strategies = pd.Series([str(name) for name in wide.columns])
-    raw = pd.DataFrame(
-        {"strategy": strategies, "cells": len(wide), "mean_rank": one.mean, "low": one.low, "high": one.high}
-    )
-    shown = pd.DataFrame(
-        {
-            "strategy": strategies,
-            "Cells": str(len(wide)),
-            "Mean rank": text.numbers(raw["mean_rank"]),
-            "95 % interval": [f"{low:.2f}–{high:.2f}" for low, high in zip(one.low, one.high, strict=True)],
-        }
-    )
     caption = (
         "Descriptive, no claim: cells of one data set share rows, persons and seeds and are no independent problems, "
         "so neither Friedman's test nor a critical difference holds over them (it would over five data sets).",
         "1 is best, ties share their places; interval: percentiles over resampled cells.",
-        f"Ranks of the mean score over {captions.plural(len(wide), 'cell')} that all strategies have; reference arms "
-        "left out.",
+        f"Ranks of the mean score over {captions.span(min(counts), max(counts), 'cell')} that all strategies have"
+        f"{' with values of one origin' if by else ''}; reference arms left out.",
         captions.seeds(found["runs"]),
         *pieces.ending(study, stale),
     )
-    return pieces.table(study, "ranks", caption, raw, shown, left=1)
+    return pieces.table(study, "ranks", caption, pd.concat(raw), pd.concat(shown), left=1 + len(by))
 
 
 def _chosen(study: Study) -> pd.DataFrame:

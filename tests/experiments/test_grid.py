@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments.__main__ import parser
+from experiments.commands import report_folder
 from experiments.errors import UserError
 from experiments.grid import FOLDER, load_grid
 
@@ -114,3 +116,19 @@ def test_variants_are_small_grids_of_their_own(tmp_path: Path) -> None:
     path.write_text("variants: fedavg\n")
     with pytest.raises(UserError, match="variants must be a list of options that go together"):
         load_grid(str(path))
+
+
+def test_a_narrowed_grid_does_not_write_over_the_report_of_the_whole() -> None:
+    def name(*arguments: str) -> str:
+        options = parser().parse_args(["report", "pilot", *arguments])
+        folder = report_folder(options, load_grid(options.grid, options.only, options.set))
+        assert folder.parent == Path("results/report")
+        return folder.name
+
+    assert name() == "pilot"
+    assert name("--only", "strategy=fedavg", "--set", "rounds=5") == "pilot-strategy-fedavg-rounds-5"
+    seeds = [name("--set", f"seed={list(range(start, 90))}") for start in (0, 1)]
+    assert seeds[0] != seeds[1]
+    assert max(map(len, seeds)) < 120
+    given = parser().parse_args(["report", "pilot", "--only", "seed=1", "--out", "here"])
+    assert report_folder(given, load_grid("pilot")) == Path("here")

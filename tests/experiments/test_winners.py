@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from experiments.__main__ import parser
+from experiments.commands import tuning_command
 from experiments.errors import UserError
 from experiments.grid import load_grid
 from experiments.spec import RunSpec
@@ -114,6 +116,15 @@ def test_cells_without_a_winner_are_all_named(tmp_path: Path) -> None:
         arms([*specs, other], "yes", tmp_path, {})
     lines = str(error.value).splitlines()
     assert lines[1:-1] == ["  local on watch, iid", "  fedavg on watch, shards(classes=2)"]
+
+
+def test_what_to_type_where_a_winner_is_missing() -> None:
+    said = ["sweep", "watch-tuned", "--only", "strategy=fedprox(mu=0.01)", "--set", "rounds=5", "--results", "a b"]
+    command = tuning_command(parser().parse_args(said))
+    assert (
+        command == "make tune GRID=watch-tuned RESULTS='a b' ARGS=\"--only 'strategy=fedprox(mu=0.01)' --set rounds=5\""
+    )
+    assert tuning_command(parser().parse_args(["sweep", "pilot", "--tuned"])) == "make tune GRID=pilot"
 
 
 def test_a_cell_borrows_and_says_so(tmp_path: Path) -> None:

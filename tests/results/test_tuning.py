@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from results.budget import best_so_far, budget, budget_table, expected_maximum, random_values
-from results.comparisons import compared
+from results.comparisons import compared, ranks_table
 from results.frame import frames
 from results.record import RunRecord
 from results.render import to_latex
@@ -259,6 +259,25 @@ def test_origins_become_a_column_and_tuned_runs_meet_tuned_runs() -> None:
     assert found["fedprox", "default"] == pytest.approx(0)
     assert found["fedprox", "tuned"] == pytest.approx(-3)
     assert found["scaffold", "tuned"] == pytest.approx(85 - 80 - 4.5 - 2)
+
+
+def test_default_and_tuned_values_are_ranked_apart() -> None:
+    """They are the same cells twice: eight cells are no more than four."""
+    runs, origins = [], {}
+    for partition, tuned in (("iid", (90.0, 91.0)), ("quantity", (80.0, 81.0))):
+        for strategy, default, better in zip(("fedavg", "fedprox"), (70.0, 60.0), tuned, strict=True):
+            for rate, score, origin in ((0.05, default, "default"), (0.1, better, "tuned")):
+                runs.append(run(score, rate, 0, strategy, partition))
+                origins[runs[-1].run_id] = origin
+    table = ranks_table(the_study(runs, origins))
+    assert table is not None
+    assert table.shown.drop(columns="95 % interval").values.tolist() == [
+        ["default", "fedavg", "2", "1.00"],
+        ["default", "fedprox", "2", "2.00"],
+        ["tuned", "fedavg", "2", "2.00"],
+        ["tuned", "fedprox", "2", "1.00"],
+    ]
+    assert "over two cells that all strategies have with values of one origin" in " ".join(table.caption)
 
 
 def test_two_strategies_of_a_family_keep_their_names() -> None:
