@@ -25,6 +25,7 @@ import numpy as np
 
 from experiments.training.compiled import inner
 from experiments.training.tiles import (
+    BROADEST,
     HALF,
     LANES,
     LINE,
@@ -95,8 +96,8 @@ def add_outer(
             bits |= nonzero(line) << first
             line += d.strides[0]
         chosen[unit] = bits & live
-    left, offset = (v.shape[1] + HALF - 1) // HALF, 0
-    beta, kappa, none = np.float32(momentum), np.float32(pull), np.zeros(HALF, np.float32)
+    left, offset = (v.shape[1] + BROADEST - 1) // BROADEST, 0
+    beta, kappa, none = np.float32(momentum), np.float32(pull), np.zeros(BROADEST, np.float32)
     while left > 0:
         width = _next(left, WIDE)
         for unit in range(len(v)):

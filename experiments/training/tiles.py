@@ -3,7 +3,8 @@
 Written for LLVM with numba's `intrinsic`, since a loop over arrays is not compiled so that its sums stay in registers.
 Places are addresses in memory and strides are in bytes; nothing is checked here, `products` knows the shapes. A term is
 added to its sum by a fused multiply-add, in the order of the terms, so that the bits of a sum depend neither on the
-tile it falls into nor on the machine (one without the instruction has them too, fifty times as slowly).
+tile it falls into, nor on the length of a vector, nor on the machine (one without the instruction has them too, fifty
+times as slowly).
 
 Goto, van de Geijn: Anatomy of High-Performance Matrix Multiplication, ACM TOMS 34(3), 2008, is where such tiles come
 from.
@@ -18,15 +19,22 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-LANES, HALF = 16, 8  # numbers of a cache line, and of a vector
-LINE, VECTOR, NUMBER = 64, 32, 4  # bytes of a cache line, a vector and a number
-TALL, WIDE = 6, 12  # rows of a tile of lanes, and vectors of a tile of places: twelve sums, as registers hold
+# Vectors of 512 bits? By what numba compiles for and keeps machine code by, so that no processor gets another's.
+_BROAD = "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+
+LANES, HALF = 16, 8  # numbers of a cache line, and of half of one
+BROADEST = LANES if _BROAD else HALF  # numbers of a vector
+NUMBER, LINE, VECTOR = 4, 4 * LANES, 4 * BROADEST  # bytes of a number, a cache line and a vector
+# Rows of a tile of lanes (a vector a row, or two) and vectors of a tile of places. As many sums as hide how long one
+# takes and fit into the registers, 16 or 32; and a tile of places that many rows of a batch fit into the cache with.
+TALL, WIDE = (17, 12) if _BROAD else (6, 12)
 
 _FLOAT, _LONG = ir.FloatType(), ir.IntType(64)
-_EIGHT = ir.VectorType(_FLOAT, HALF)
-_ZEROS = _EIGHT([0.0] * HALF)
+_VECTORS = {numbers: ir.VectorType(_FLOAT, numbers) for numbers in (HALF, LANES)}
+_VECTOR = _VECTORS[BROADEST]
 
 # How eight rows become eight columns, in three steps of which each exchanges numbers between pairs of rows so far
 # apart; every shuffle is one instruction of AVX.
@@ -49,17 +57,13 @@ class _Writer:
 
     def __init__(self, builder: Any) -> None:
         self.builder = builder
-        kind = ir.FunctionType(_EIGHT, [_EIGHT] * 3)
-        self._fused = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
-            builder.module, kind, "llvm.fma.v8f32"
-        )
 
     def place(self, base: Any, stride: Any, count: Any = 1) -> Any:
         """base + stride * count."""
         stride, count = (_LONG(n) if isinstance(n, int) else n for n in (stride, count))
         return self.builder.add(base, self.builder.mul(stride, count))
 
-    def load(self, place: Any, kind: Any = _EIGHT) -> Any:
+    def load(self, place: Any, kind: Any = _VECTOR) -> Any:
         loaded = self.builder.load(self.builder.inttoptr(place, kind.as_pointer()))
         loaded.align = NUMBER
         return loaded
@@ -67,22 +71,24 @@ class _Writer:
     def store(self, value: Any, place: Any) -> None:
         self.builder.store(value, self.builder.inttoptr(place, value.type.as_pointer())).align = NUMBER
 
-    def spread(self, number: Any) -> Any:
+    def spread(self, number: Any, kind: Any = _VECTOR) -> Any:
         """A vector of one number."""
-        alone = self.builder.insert_element(_EIGHT(ir.Undefined), number, _LONG(0))
-        return self.shuffle(alone, alone, [0] * HALF)
+        alone = self.builder.insert_element(kind(ir.Undefined), number, _LONG(0))
+        return self.shuffle(alone, alone, [0] * kind.count)
 
-    def many(self, number: float) -> Any:
+    def many(self, number: float, kind: Any = _VECTOR) -> Any:
         """A vector of one constant."""
-        return _EIGHT([number] * HALF)
+        return kind([number] * kind.count)
 
     def shuffle(self, a: Any, b: Any, order: list[int]) -> Any:
-        """The vector of these places of a and, from 8 on, b."""
-        return self.builder.shuffle_vector(a, b, ir.VectorType(ir.IntType(32), HALF)(order))
+        """The vector of these places of a and, beyond its own, b."""
+        return self.builder.shuffle_vector(a, b, ir.VectorType(ir.IntType(32), len(order))(order))
 
     def fused(self, a: Any, b: Any, c: Any) -> Any:
         """a b + c, rounded once."""
-        return self.builder.call(self._fused, [a, b, c])
+        kind, name = ir.FunctionType(a.type, [a.type] * 3), f"llvm.fma.v{a.type.count}f32"
+        function = cgutils.get_or_insert_function(self.builder.module, kind, name)  # type: ignore[no-untyped-call]
+        return self.builder.call(function, [a, b, c])
 
     @contextmanager
     def each(self, count: Any) -> Iterator[Any]:
@@ -105,10 +111,10 @@ class _Writer:
         self.builder.branch(head)
         self.builder.position_at_end(end)
 
-    def sums(self, count: int, numbers: AbstractContextManager[Any], term: Term) -> list[Any]:
+    def sums(self, count: int, numbers: AbstractContextManager[Any], term: Term, kind: Any = _VECTOR) -> list[Any]:
         """So many sums of products of vectors; `term` gives the two factors of each, at a number of the loop."""
         totals = [
-            cgutils.alloca_once_value(self.builder, _ZEROS)  # type: ignore[no-untyped-call]
+            cgutils.alloca_once_value(self.builder, self.many(0.0, kind))  # type: ignore[no-untyped-call]
             for _ in range(count)
         ]
         with numbers as number:
@@ -129,23 +135,26 @@ class _Writer:
         """Lanes c_r = end(sum_k a_rk b_k) for `height` rows r and lanes b_k, or the first half of them where `narrow`;
         a_rk is at a + r by_row + k by_term. `end` is told how far into c a sum belongs."""
 
-        def write(rows: int, vectors: int) -> None:
+        def write(rows: int, numbers: int) -> None:
+            kind = _VECTORS[min(numbers, BROADEST)]
+            size, vectors = NUMBER * kind.count, numbers // kind.count
+
             def term(k: Any) -> list[tuple[Any, Any]]:
                 line, left = self.place(b, LINE, k), self.place(a, by_term, k)
-                right = [self.load(self.place(line, VECTOR, v)) for v in range(vectors)]
-                factors = [self.spread(self.load(self.place(left, by_row, r), _FLOAT)) for r in range(rows)]
+                right = [self.load(self.place(line, size, v), kind) for v in range(vectors)]
+                factors = [self.spread(self.load(self.place(left, by_row, r), _FLOAT), kind) for r in range(rows)]
                 return [(factor, lanes) for factor in factors for lanes in right]
 
-            for number, total in enumerate(self.sums(rows * vectors, self.each(terms), term)):
-                offset = LINE * (number // vectors) + VECTOR * (number % vectors)
+            for number, total in enumerate(self.sums(rows * vectors, self.each(terms), term, kind)):
+                offset = LINE * (number // vectors) + size * (number % vectors)
                 self.store(end(total, offset), self.place(c, offset))
 
         def either(rows: int) -> None:
             with self.builder.if_else(narrow) as (half, whole):
                 with half:
-                    write(rows, 1)
+                    write(rows, HALF)
                 with whole:
-                    write(rows, 2)
+                    write(rows, LANES)
 
         self.choose(height, TALL, either)
 
@@ -162,9 +171,9 @@ def forward_tile(context, height, narrow, a, stride, b, terms, c, floor):  # typ
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         code = _Writer(builder)
         height, narrow, a, stride, b, terms, c, floor = arguments
-        least = code.spread(floor)
 
         def end(total: Any, _: int) -> Any:
+            least = code.spread(floor, total.type)
             return builder.select(builder.fcmp_ordered("<", total, least), least, total)
 
         code.tile(height, narrow, a, stride, NUMBER, b, terms, c, end)
@@ -182,8 +191,9 @@ def backward_tile(context, height, narrow, a, stride, b, terms, c, gate):  # typ
         height, narrow, a, stride, b, terms, c, gate = arguments
 
         def end(total: Any, offset: int) -> Any:
-            passes = builder.fcmp_unordered(">", code.load(code.place(gate, offset)), _ZEROS)
-            return builder.select(passes, total, _ZEROS)
+            zeros = code.many(0.0, total.type)
+            passes = builder.fcmp_unordered(">", code.load(code.place(gate, offset), total.type), zeros)
+            return builder.select(passes, total, zeros)
 
         code.tile(height, narrow, a, NUMBER, stride, b, terms, c, end)
         return context.get_dummy_value()
@@ -236,12 +246,12 @@ def nonzero(context, lanes):  # type: ignore[no-untyped-def]
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         code = _Writer(builder)
-        bits = []
-        for half in range(2):
-            values = code.load(code.place(arguments[0], VECTOR, half))
-            differs = builder.fcmp_unordered("!=", values, _ZEROS)
-            bits.append(builder.zext(builder.bitcast(differs, ir.IntType(HALF)), _LONG))
-        return builder.or_(bits[0], builder.shl(bits[1], _LONG(HALF)))
+        bits = _LONG(0)
+        for part in range(LANES // BROADEST):
+            differs = builder.fcmp_unordered("!=", code.load(code.place(arguments[0], VECTOR, part)), code.many(0.0))
+            own = builder.zext(builder.bitcast(differs, ir.IntType(BROADEST)), _LONG)
+            bits = builder.or_(bits, builder.shl(own, _LONG(BROADEST * part)))
+        return bits
 
     return types.intp(types.intp), generate
 
@@ -256,9 +266,9 @@ def exp_tile(context, lanes):  # type: ignore[no-untyped-def]
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         code = _Writer(builder)
-        words = ir.VectorType(ir.IntType(32), HALF)
-        for half in range(2):
-            place = code.place(arguments[0], VECTOR, half)
+        words = ir.VectorType(ir.IntType(32), BROADEST)
+        for part in range(LANES // BROADEST):
+            place = code.place(arguments[0], VECTOR, part)
             x = code.load(place)
             shifted = code.fused(x, code.many(_LOG_2_E), code.many(_WHOLE))
             k = builder.fsub(shifted, code.many(_WHOLE))
@@ -268,10 +278,10 @@ def exp_tile(context, lanes):  # type: ignore[no-untyped-def]
             for coefficient in _POLYNOMIAL[-2::-1]:
                 p = code.fused(p, r, code.many(coefficient))
             y = builder.fadd(code.fused(builder.fmul(r, r), p, r), code.many(1.0))
-            power = builder.add(builder.bitcast(shifted, words), words([127] * HALF))
-            power = builder.bitcast(builder.shl(power, words([23] * HALF)), _EIGHT)
+            power = builder.add(builder.bitcast(shifted, words), words([127] * BROADEST))
+            power = builder.bitcast(builder.shl(power, words([23] * BROADEST)), _VECTOR)
             tiny = builder.fcmp_ordered("<", x, code.many(-87.0))
-            code.store(builder.select(tiny, _ZEROS, builder.fmul(y, power)), place)
+            code.store(builder.select(tiny, code.many(0.0), builder.fmul(y, power)), place)
         return context.get_dummy_value()
 
     return types.void(types.intp), generate
@@ -284,7 +294,7 @@ def turn_tile(context, a, stride, c, c_stride):  # type: ignore[no-untyped-def]
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         code = _Writer(builder)
         a, stride, c, c_stride = arguments
-        rows = [code.load(code.place(a, stride, r)) for r in range(8)]
+        rows = [code.load(code.place(a, stride, r), _VECTORS[8]) for r in range(8)]
         for step, low, high in _EXCHANGES:
             for r in range(8):
                 if not r & step:

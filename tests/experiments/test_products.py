@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from numpy.typing import NDArray
 from experiments.provenance import ROOT
 from experiments.training import kernel, products
 from experiments.training.products import MOST
-from experiments.training.tiles import LANES
+from experiments.training.tiles import BROADEST, HALF, LANES
 
 Floats = NDArray[np.float32]
 NO_FLOOR = np.float32(-np.inf)
@@ -209,6 +212,51 @@ def test_the_first_of_equal_scores_is_predicted_and_none_of_no_number() -> None:
     assert list(predicted[:2]) == [1, 1]
     assert predicted[2] in range(3)
     assert np.isnan(loss)
+
+
+OTHER_VECTORS = """
+import json
+import sys
+from numba.core import codegen
+told = codegen.CPUCodegen.magic_tuple
+def magic_tuple(self):
+    triple, name, features = told(self)
+    kept = [feature for feature in features.split(",") if not feature.endswith("avx512f")]
+    return triple, name, ",".join([*kept, sys.argv[1]])
+codegen.CPUCodegen.magic_tuple = magic_tuple
+from experiments.training.tiles import BROADEST
+from tests.experiments.test_products import step_and_score
+print(json.dumps([BROADEST, *step_and_score()]))
+"""
+
+
+def step_and_score() -> tuple[str, str, str, float]:
+    """Digests of a model that was trained, of a gradient and of predictions, and the loss: shapes that fill no tile."""
+    rng, none = np.random.default_rng(5), np.zeros(0, np.float32)
+    widths = np.array([70, 41, 23, 5])
+    w = (0.3 * rng.standard_normal(71 * 41 + 42 * 23 + 24 * 5)).astype(np.float32)
+    x, y = rng.standard_normal((77, 70)).astype(np.float32), rng.integers(0, 5, 77)
+    first, g = w.copy(), np.zeros_like(w)
+    for batch, steps in ((5, 20), (23, 8), (77, 2)):
+        orders = np.stack([rng.permutation(77), rng.permutation(77)])
+        kernel.train(w, first, none, widths, x, y, orders, batch, steps, 0.05, 0.9, 0.001, 0.1)
+    kernel.gradient(w, g, widths, x, y, np.arange(77))
+    predicted, loss = kernel.score(w, widths, x, y)
+    assert np.isfinite(w).all()
+    return sha256(w).hexdigest(), sha256(g).hexdigest(), sha256(predicted).hexdigest(), float(loss)
+
+
+def test_vectors_of_another_length_give_the_same_bits(tmp_path: Path) -> None:
+    """Of 512 bits where the processor has 256, which LLVM makes of two, and the other way round."""
+    other = "+avx512f" if BROADEST == HALF else "-avx512f"
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", OTHER_VECTORS, other], cwd=ROOT, env=environment, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    numbers, *found = json.loads(done.stdout)
+    assert {numbers, BROADEST} == {HALF, LANES}
+    assert tuple(found) == step_and_score()
 
 
 def test_compiled_code_notices_what_it_calls(tmp_path: Path) -> None:
