@@ -11,6 +11,7 @@ import ctypes
 import os
 from pathlib import Path
 
+ANY_PATH = "FEDERATED_OFFICES_ANY_PATH"  # set by the bench: what it compares with may use all that the machine has
 _ONE_PATH = {
     "MKL_CBWR": "AVX2",
     "OPENBLAS_CORETYPE": "Haswell",
@@ -28,12 +29,17 @@ def _cpu_flags() -> set[str]:
     return set()
 
 
-_flags = _cpu_flags()
-if {"avx2", "fma"} <= _flags:
-    for _name, _value in _ONE_PATH.items():
-        os.environ.setdefault(_name, _value)
-if "avx512f" in _flags:  # NumPy's own loops; it warns of what a machine does not have
-    os.environ.setdefault("NPY_DISABLE_CPU_FEATURES", "X86_V4,AVX512_ICL,AVX512_SPR")
+def _one_path() -> dict[str, str]:
+    """What puts all libraries on it; nothing on a machine that has no such path."""
+    flags = _cpu_flags()
+    chosen = dict(_ONE_PATH) if {"avx2", "fma"} <= flags else {}
+    if "avx512f" in flags:  # NumPy's own loops; it warns of what a machine does not have
+        chosen["NPY_DISABLE_CPU_FEATURES"] = "X86_V4,AVX512_ICL,AVX512_SPR"
+    return {name: value for name, value in chosen.items() if name not in os.environ}  # what is set, stays
+
+
+NARROWED = {} if ANY_PATH in os.environ else _one_path()  # set here, as against by the user
+os.environ.update(NARROWED)
 for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[_threads] = "1"
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")

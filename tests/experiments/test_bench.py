@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from experiments.__main__ import main
 from experiments.bench import frameworks, kernels, report
+from experiments.bench import main as bench_main
 from experiments.bench.clock import interleave
 from experiments.bench.figures import Figures
 from experiments.bench.generic import FUSED, LOOP, STACKED, Problem, choice, write_choices
@@ -24,6 +25,7 @@ from experiments.bench.main import measure, measure_privacy, measure_protection
 from experiments.bench.sweeping import Arrival, Swept, below, peak_mb
 from experiments.bench.targets import Target, targets
 from experiments.bench.work import Work, made_up
+from experiments.provenance import ROOT
 from experiments.training.fused import FusedTrainer
 from strategies import Job
 
@@ -239,6 +241,34 @@ def test_wrong_options_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[st
     ):
         assert main(["bench", *arguments]) == 2
         assert expected in capsys.readouterr().err
+
+
+def test_what_is_compared_with_may_use_all_that_the_machine_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command starts again, without the one path that runs are held to."""
+
+    class Restarted(Exception):
+        pass
+
+    def execve(path: str, arguments: list[str], environment: dict[str, str]) -> None:
+        raise Restarted(arguments, environment)
+
+    monkeypatch.setattr(bench_main, "NARROWED", {"ONEDNN_MAX_CPU_ISA": "AVX2"})
+    monkeypatch.setattr(bench_main.os, "execve", execve)
+    monkeypatch.setattr(sys, "argv", ["experiments", "bench", "--privacy"])
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    with pytest.raises(Restarted) as restarted:
+        main(["bench", "--privacy", "--out", str(tmp_path)])
+    arguments, environment = restarted.value.args
+    assert arguments == [sys.executable, "-m", "experiments", "bench", "--privacy"]
+    assert "ONEDNN_MAX_CPU_ISA" not in environment
+
+    code = "import experiments, os; print(experiments.NARROWED, os.environ.get('ONEDNN_MAX_CPU_ISA'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "{} None"
 
 
 def test_a_peer_that_cannot_be_had_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
