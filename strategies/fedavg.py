@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg as FlowerFedAvg
 
 from strategies.base import Federation, Memory, Strategy, Weighting, check_choice
-from strategies.wire import arrays_of, metrics_of, pack, unpack
+from strategies.wire import addressed, arrays_of, metrics_of, pack, unpack
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
@@ -55,6 +55,10 @@ class FedAvgServer(FlowerFedAvg):
 
     Of the metrics it averages the training loss alone, by the same weights.
     """
+
+    def _construct_messages(self, record: RecordDict, node_ids: list[int], message_type: str) -> list[Message]:
+        """Flower's would check the same record for every node."""
+        return addressed(record, node_ids, message_type) if node_ids else []
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]

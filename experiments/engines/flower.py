@@ -10,6 +10,8 @@ import os
 from time import time
 from typing import TYPE_CHECKING
 
+from strategies.wire import altered
+
 if TYPE_CHECKING:
     from flwr.app import Message, RecordDict
 
@@ -34,20 +36,20 @@ def identify() -> None:
 
 def reply(message: Message, content: RecordDict) -> Message:
     """`Message(content, reply_to=message)` in a fifth of its time: it checks arguments that are right here."""
-    asked, now = message.metadata, time()
-    metadata = type(asked).__new__(type(asked))
-    vars(metadata).update(
-        vars(asked),
-        _message_id="",
-        _reply_to_message_id=asked.message_id,
-        _src_node_id=asked.dst_node_id,
-        _dst_node_id=asked.src_node_id,
-        _src_task_id=asked.dst_task_id,
-        _dst_task_id=asked.src_task_id,
-        _created_at=now,
-        _ttl=asked.created_at + asked.ttl - now,
-        _delivered_at="",
+    asked, now = vars(message.metadata), time()
+    metadata = altered(
+        message.metadata,
+        {
+            "_message_id": "",
+            "_reply_to_message_id": asked["_message_id"],
+            "_src_node_id": asked["_dst_node_id"],
+            "_dst_node_id": asked["_src_node_id"],
+            "_src_task_id": asked["_dst_task_id"],
+            "_dst_task_id": asked["_src_task_id"],
+            "_created_at": now,
+            "_ttl": asked["_created_at"] + asked["_ttl"] - now,
+            "_delivered_at": "",
+        },
     )
-    answer = type(message).__new__(type(message))
-    vars(answer).update(_metadata=metadata, _content=content, _error=None)
+    answer: Message = altered(message, {"_metadata": metadata, "_content": content, "_error": None})
     return answer

@@ -23,7 +23,7 @@ from experiments.provenance import ROOT
 from experiments.run import deal_rows, sides
 from strategies import Federation, Job, Update
 from strategies.fedavg import everyone
-from strategies.wire import NumpyArray, pack, payload_bytes, reply, unpack
+from strategies.wire import NumpyArray, addressed, pack, payload_bytes, reply, unpack
 from tests.experiments.problems import problem
 from tests.experiments.toys import Remembering
 
@@ -46,6 +46,19 @@ def test_a_reply_is_the_one_that_flower_would_make() -> None:
     clock = {"_created_at", "_ttl"}
     assert {key: a[key] for key in a.keys() - clock} == {key: b[key] for key in b.keys() - clock}
     assert [a[key] for key in sorted(clock)] == pytest.approx([b[key] for key in sorted(clock)], abs=1)
+
+
+def test_messages_to_several_nodes_are_those_that_flower_makes() -> None:
+    flower.identify()
+    content = RecordDict()
+    ours = addressed(content, [7, 3, 9], MessageType.TRAIN)
+    for message, node in zip(ours, (7, 3, 9), strict=True):
+        theirs = Message(content, dst_node_id=node, message_type=MessageType.TRAIN)
+        assert message.content is content
+        a, b = vars(message.metadata), vars(theirs.metadata)
+        assert a.pop("_created_at") == pytest.approx(b.pop("_created_at"), abs=1)
+        assert a == b
+        assert {**vars(message), "_metadata": None} == {**vars(theirs), "_metadata": None}
 
 
 def both(**options: Any) -> tuple[Any, Any]:
