@@ -11,13 +11,15 @@ import ctypes
 import os
 from pathlib import Path
 
-ANY_PATH = "FEDERATED_OFFICES_ANY_PATH"  # set by the bench: what it compares with may use all that the machine has
 _ONE_PATH = {
     "MKL_CBWR": "AVX2",
     "OPENBLAS_CORETYPE": "Haswell",
     "ATEN_CPU_CAPABILITY": "avx2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
 }
+_NUMPY = "NPY_DISABLE_CPU_FEATURES"
+PATH = (*_ONE_PATH, _NUMPY)  # what libraries choose their path by
+ANY_PATH = "FEDERATED_OFFICES_ANY_PATH"  # 1: they may use all that the machine has (the bench: see `__main__`)
 
 
 def _cpu_flags() -> set[str]:
@@ -29,17 +31,12 @@ def _cpu_flags() -> set[str]:
     return set()
 
 
-def _one_path() -> dict[str, str]:
-    """What puts all libraries on it; nothing on a machine that has no such path."""
-    flags = _cpu_flags()
-    chosen = dict(_ONE_PATH) if {"avx2", "fma"} <= flags else {}
-    if "avx512f" in flags:  # NumPy's own loops; it warns of what a machine does not have
-        chosen["NPY_DISABLE_CPU_FEATURES"] = "X86_V4,AVX512_ICL,AVX512_SPR"
-    return {name: value for name, value in chosen.items() if name not in os.environ}  # what is set, stays
-
-
-NARROWED = {} if ANY_PATH in os.environ else _one_path()  # set here, as against by the user
-os.environ.update(NARROWED)
+_flags = _cpu_flags() if os.environ.get(ANY_PATH) != "1" else set()
+if {"avx2", "fma"} <= _flags:
+    for _name, _value in _ONE_PATH.items():
+        os.environ.setdefault(_name, _value)
+if "avx512f" in _flags:  # NumPy's own loops; it warns of what a machine does not have
+    os.environ.setdefault(_NUMPY, "X86_V4,AVX512_ICL,AVX512_SPR")
 for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[_threads] = "1"
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")

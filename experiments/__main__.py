@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments import ANY_PATH, PATH
 from experiments.data import SOURCES, DataError
 from experiments.errors import UserError
 from experiments.notation import canonical, nearest, registry_name
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             status = listing(options.name)
             sys.stdout.flush()  # here, where a reader that has gone is no error
             return status
+        if options.command == "bench" and arguments is None:
+            widen()
         from experiments import commands  # imports PyTorch, which help and list do without
 
         status = int(getattr(commands, options.command)(options))
@@ -52,6 +55,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+
+
+def widen() -> None:
+    """Start this command again with libraries that may use all that the machine has: they choose as they load.
+
+    Runs are held to one path for the sake of their bits. What the bench compares them with is not, and nothing else in
+    it either; the report says which path it was.
+    """
+    if os.environ.get(ANY_PATH) != "1":
+        free = {name: value for name, value in os.environ.items() if name not in PATH} | {ANY_PATH: "1"}
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], free)
 
 
 def _unread() -> bool:
@@ -119,7 +133,7 @@ def parser() -> argparse.ArgumentParser:
     sweep.add_argument("--rerun-stale", action="store_true", help="make runs again that other code made")
     sweep.add_argument("--strict", action="store_true", help="exit 2 if runs of other code would be used")
     sweep.add_argument("--no-report", action="store_true", help="no tables and figures at the end")
-    sweep.add_argument("--out", type=Path, help="where tables and figures go (default: RESULTS/report/GRID)")
+    sweep.add_argument("--out", type=Path, help="folder of the report (default: RESULTS/report/GRID[+CHANGES])")
     _narrowed(sweep)
     _places(sweep)
     _how(sweep)
@@ -127,7 +141,7 @@ def parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="tables and figures", description="Tables and figures of stored runs.")
     report.add_argument("grid", nargs="?", help="only the runs of this grid (default: every stored run)")
-    report.add_argument("--out", type=Path, help="folder to write into (default: RESULTS/report[/GRID])")
+    report.add_argument("--out", type=Path, help="folder to write into (default: RESULTS/report[/GRID[+CHANGES]])")
     report.add_argument("--tuned", action="store_true", help="the grid's runs with tuned hyper-parameters")
     _narrowed(report)
     _places(report)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from shlex import join, quote
+from shlex import join
 from time import perf_counter
 
 from experiments.describe import describe, percent
@@ -279,25 +279,32 @@ def _load_grid(options: argparse.Namespace) -> tuple[Grid, Loaded, Arms]:
 
 
 def tuning_command(options: argparse.Namespace) -> str:
-    """The command that tunes the cells of this one's grid."""
-    narrowed = [part for value in options.only for part in ("--only", value)]
-    narrowed += [part for value in options.set for part in ("--set", value)]
-    results = "" if options.results == Path("results") else f" RESULTS={quote(str(options.results))}"
-    return f"make tune GRID={quote(options.grid)}{results}" + (f' ARGS="{join(narrowed)}"' if narrowed else "")
+    """The command that tunes the cells of this one's grid, as a shell takes it."""
+    command = ["python", "-m", "experiments", "tune", options.grid]
+    command += [part for value in options.only for part in ("--only", value)]
+    command += [part for value in options.set for part in ("--set", value)]
+    command += ["--results", str(options.results)] if options.results != Path("results") else []
+    return join([*command, "--data", str(options.data)] if options.data else command)
 
 
 def report_folder(options: argparse.Namespace, grid: Grid) -> Path:
-    """Where the report goes: a grid that is narrowed or changed has its own, so that the whole grid's stays."""
+    """Where the report goes: what is narrowed or changed has a folder of its own, so that the whole grid's stays.
+
+    Its name is readable as far as it goes, and told apart by a hash: a name drops what no folder should be called.
+    """
     if options.out:
         return Path(options.out)
-    changes = [*(["tuned"] if options.tuned else []), *options.only, *options.set]
-    name = "-".join([grid.name, *map(slug, changes)])
-    if len(name) > _LONG:  # a file system's limit is 255 bytes
-        name = f"{name[:_LONG]}-{sha256(repr(changes).encode()).hexdigest()[:8]}"
+    changes = [f"engine={options.engine}"] if options.engine != "inprocess" else []
+    changes += ["tuned"] if options.tuned and grid.tuned == "no" else []
+    changes += [*sorted(options.only), *options.set]
+    name = grid.name
+    if changes:
+        readable = "+".join(map(slug, changes))[:_READABLE]
+        name += f"+{readable}-{sha256(repr(changes).encode()).hexdigest()[:6]}"
     return Path(options.results / "report" / name)
 
 
-_LONG = 100
+_READABLE = 100  # characters, where a file system takes 255 bytes
 
 
 def _write_report(

@@ -32,9 +32,7 @@ class Arms:
     pairs: list[tuple[str, str]]
 
 
-def arms(
-    specs: Sequence[RunSpec], which: str, folder: Path, borrowed: Mapping[str, Any], command: str = "make tune"
-) -> Arms:
+def arms(specs: Sequence[RunSpec], which: str, folder: Path, borrowed: Mapping[str, Any], command: str) -> Arms:
     """The runs of a grid as `which` says: `no` as they are, `yes` tuned, `both`.
 
     Args:
@@ -69,8 +67,8 @@ def arms(
             fairly.add(spec, chosen[-1][1].run_id, winner)
     if missing:
         raise UserError(
-            f"no tuned hyper-parameters in {folder} for\n" + "\n".join(missing.values()) + "\nmake them with "
-            f"`{command}`, or name the cell to borrow from in the grid, as tuned_from: {{partition: iid}}"
+            f"no tuned hyper-parameters in {folder} for\n" + "\n".join(missing.values()) + "\n`make tune` makes them, "
+            f"here: {command}\nor name the cell to borrow from in the grid, as tuned_from: {{partition: iid}}"
         )
     defaults = {spec.run_id for spec in plain}
     origins = dict.fromkeys(defaults, DEFAULT) if which != "no" else {}

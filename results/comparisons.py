@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from results import captions, pieces, text
-from results.frame import ORIGIN
+from results.frame import DEFAULT, ORIGIN
 from results.pairs import pairs
 from results.persons import accuracies, crossed
 from results.render import Table
@@ -233,16 +233,19 @@ def _listed(names: Sequence[str], chosen: Any) -> str:
 def ranks_table(study: Study, stale: int = 0) -> Table | None:
     """Mean rank of every strategy over the cells that all have; None with fewer than two cells or strategies.
 
-    Default and tuned values are ranked apart: they are the same cells twice.
+    Default values are ranked apart from tuned ones, wherever these are from: they may be the same cells twice.
     """
     found = cells(study)
     found = found[~found["strategy"].map(lambda name: family(str(name)) in ARMS).astype(bool)]
-    by = [ORIGIN] if ORIGIN in study.panels else []
+    panels, by = [name for name in study.panels if name != ORIGIN], []
+    if ORIGIN in study.panels:
+        by = [ORIGIN]
+        found = found.assign(**{ORIGIN: np.where(found[ORIGIN].astype(str) == DEFAULT, DEFAULT, "tuned")})
     groups = found.groupby(by, observed=True, sort=True) if by else [((), found)]
     shown, raw, counts = [], [], []
     keys: Any
     for keys, part in groups:
-        wide = part.pivot(index=["partition", *study.panels], columns="strategy", values="score")
+        wide = part.pivot(index=["partition", *panels], columns="strategy", values="score")
         wide = wide.dropna(axis="columns", how="all").dropna()
         if min(wide.shape) < 2:
             continue
@@ -262,11 +265,12 @@ def ranks_table(study: Study, stale: int = 0) -> Table | None:
         "so neither Friedman's test nor a critical difference holds over them (it would over five data sets).",
         "1 is best, ties share their places; interval: percentiles over resampled cells.",
         f"Ranks of the mean score over {captions.span(min(counts), max(counts), 'cell')} that all strategies have"
-        f"{' with values of one origin' if by else ''}; reference arms left out.",
+        f"{', default and tuned values apart' if by else ''}; reference arms left out.",
         captions.seeds(found["runs"]),
         *pieces.ending(study, stale),
     )
-    return pieces.table(study, "ranks", caption, pd.concat(raw), pd.concat(shown), left=1 + len(by))
+    raws, texts = pd.concat(raw, ignore_index=True), pd.concat(shown, ignore_index=True)
+    return pieces.table(study, "ranks", caption, raws, texts, left=1 + len(by))
 
 
 def _chosen(study: Study) -> pd.DataFrame:

@@ -58,7 +58,7 @@ class FedAvgServer(FlowerFedAvg):
 
     def _construct_messages(self, record: RecordDict, node_ids: list[int], message_type: str) -> list[Message]:
         """Flower's would check the same record for every node."""
-        return addressed(record, node_ids, message_type) if node_ids else []
+        return addressed(record, node_ids, message_type)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]

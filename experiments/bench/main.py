@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 
-from experiments import ANY_PATH, NARROWED, provenance
+from experiments import provenance
 from experiments.bench import privacy, protection, report
 from experiments.bench.clock import progress
 from experiments.bench.figures import Figures
@@ -51,23 +49,11 @@ def bench(out: Path, repeats: int, quick: bool, peers: bool, protected: bool = F
         raise UserError("--protection and --privacy each measure one thing alone; leave the others out")
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: a folder is expected, this is a file")
-    if NARROWED:
-        widen()
     if protected:
         return measure_protection(out, measured_data(), repeats)
     if private:
         return measure_privacy(out, measured_data(), repeats)
     return measure(out, measured_data(), min(repeats, QUICK_REPEATS) if quick else repeats, quick, peers)
-
-
-def widen() -> NoReturn:
-    """The same command again, with libraries that may use all that the machine has: they choose as they load.
-
-    Runs are held to one path for the sake of their bits, what they are compared with is not.
-    """
-    sys.stdout.flush()
-    free = {name: value for name, value in os.environ.items() if name not in NARROWED} | {ANY_PATH: "1"}
-    os.execve(sys.executable, [sys.executable, "-m", "experiments", *sys.argv[1:]], free)
 
 
 def measure_protection(

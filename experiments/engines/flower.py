@@ -1,4 +1,4 @@
-"""The one place that touches Flower's internals (written for Flower 1.41; a test names the version).
+"""What touches Flower's internals, here and in `strategies.wire` (written for Flower 1.41; a test names the version).
 
 A `Message` can be made only by a process with a task identity, which Flower's own processes get from the SuperLink.
 """

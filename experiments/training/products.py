@@ -25,11 +25,11 @@ import numpy as np
 
 from experiments.training.compiled import inner
 from experiments.training.tiles import (
-    BROADEST,
     HALF,
     LANES,
     LINE,
     NUMBER,
+    PER_VECTOR,
     TALL,
     VECTOR,
     WIDE,
@@ -71,7 +71,8 @@ def forward(units: Any, h: Any, size: int, floor: Any, out: Any) -> None:
 
 @inner
 def backward(units: Any, d: Any, size: int, h: Any, out: Any) -> None:
-    """Lanes out_k = sum_j units_jk d_j where h_k > 0, else 0, for every place k of out, of the first `size` lanes."""
+    """Lanes out_k = sum_j units_jk d_j where h_k > 0 (or NaN), else 0, for every place k of out, of the first `size`
+    lanes."""
     stride = units.strides[0]
     for panel in range((size + LANES - 1) // LANES):
         narrow = size - LANES * panel <= HALF
@@ -96,8 +97,8 @@ def add_outer(
             bits |= nonzero(line) << first
             line += d.strides[0]
         chosen[unit] = bits & live
-    left, offset = (v.shape[1] + BROADEST - 1) // BROADEST, 0
-    beta, kappa, none = np.float32(momentum), np.float32(pull), np.zeros(BROADEST, np.float32)
+    left, offset = (v.shape[1] + PER_VECTOR - 1) // PER_VECTOR, 0
+    beta, kappa, none = np.float32(momentum), np.float32(pull), np.zeros(PER_VECTOR, np.float32)
     while left > 0:
         width = _next(left, WIDE)
         for unit in range(len(v)):

@@ -22,19 +22,20 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-# Vectors of 512 bits? By what numba compiles for and keeps machine code by, so that no processor gets another's.
+# Whether numba compiles for 512 bits. It files machine code under the same features, so that code for such vectors is
+# never read from its cache by a processor that has none.
 _BROAD = "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
 
 LANES, HALF = 16, 8  # numbers of a cache line, and of half of one
-BROADEST = LANES if _BROAD else HALF  # numbers of a vector
-NUMBER, LINE, VECTOR = 4, 4 * LANES, 4 * BROADEST  # bytes of a number, a cache line and a vector
-# Rows of a tile of lanes (a vector a row, or two) and vectors of a tile of places. As many sums as hide how long one
-# takes and fit into the registers, 16 or 32; and a tile of places that many rows of a batch fit into the cache with.
+PER_VECTOR = LANES if _BROAD else HALF  # numbers of a vector
+NUMBER, LINE, VECTOR = 4, 4 * LANES, 4 * PER_VECTOR  # bytes of a number, a cache line and a vector
+# The most rows of a tile of lanes, and the most vectors of a tile of places. Enough sums at once to hide the delay of
+# each, and no more than the 32 or 16 registers hold; a tile of places also leaves room for 64 rows of it in the cache.
 TALL, WIDE = (17, 12) if _BROAD else (6, 12)
 
 _FLOAT, _LONG = ir.FloatType(), ir.IntType(64)
 _VECTORS = {numbers: ir.VectorType(_FLOAT, numbers) for numbers in (HALF, LANES)}
-_VECTOR = _VECTORS[BROADEST]
+_VECTOR = _VECTORS[PER_VECTOR]
 
 # How eight rows become eight columns, in three steps of which each exchanges numbers between pairs of rows so far
 # apart; every shuffle is one instruction of AVX.
@@ -136,7 +137,7 @@ class _Writer:
         a_rk is at a + r by_row + k by_term. `end` is told how far into c a sum belongs."""
 
         def write(rows: int, numbers: int) -> None:
-            kind = _VECTORS[min(numbers, BROADEST)]
+            kind = _VECTORS[min(numbers, PER_VECTOR)]
             size, vectors = NUMBER * kind.count, numbers // kind.count
 
             def term(k: Any) -> list[tuple[Any, Any]]:
@@ -184,7 +185,7 @@ def forward_tile(context, height, narrow, a, stride, b, terms, c, floor):  # typ
 
 @_for_compiled_code
 def backward_tile(context, height, narrow, a, stride, b, terms, c, gate):  # type: ignore[no-untyped-def]
-    """c_r = sum_k a_kr b_k where gate_r > 0 and 0 elsewhere, a_kr at a + k stride + 4 r."""
+    """c_r = sum_k a_kr b_k where gate_r > 0 (or NaN) and 0 elsewhere, a_kr at a + k stride + 4 r."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         code = _Writer(builder)
@@ -247,10 +248,10 @@ def nonzero(context, lanes):  # type: ignore[no-untyped-def]
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         code = _Writer(builder)
         bits = _LONG(0)
-        for part in range(LANES // BROADEST):
+        for part in range(LANES // PER_VECTOR):
             differs = builder.fcmp_unordered("!=", code.load(code.place(arguments[0], VECTOR, part)), code.many(0.0))
-            own = builder.zext(builder.bitcast(differs, ir.IntType(BROADEST)), _LONG)
-            bits = builder.or_(bits, builder.shl(own, _LONG(BROADEST * part)))
+            own = builder.zext(builder.bitcast(differs, ir.IntType(PER_VECTOR)), _LONG)
+            bits = builder.or_(bits, builder.shl(own, _LONG(PER_VECTOR * part)))
         return bits
 
     return types.intp(types.intp), generate
@@ -266,8 +267,8 @@ def exp_tile(context, lanes):  # type: ignore[no-untyped-def]
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         code = _Writer(builder)
-        words = ir.VectorType(ir.IntType(32), BROADEST)
-        for part in range(LANES // BROADEST):
+        words = ir.VectorType(ir.IntType(32), PER_VECTOR)
+        for part in range(LANES // PER_VECTOR):
             place = code.place(arguments[0], VECTOR, part)
             x = code.load(place)
             shifted = code.fused(x, code.many(_LOG_2_E), code.many(_WHOLE))
@@ -278,8 +279,8 @@ def exp_tile(context, lanes):  # type: ignore[no-untyped-def]
             for coefficient in _POLYNOMIAL[-2::-1]:
                 p = code.fused(p, r, code.many(coefficient))
             y = builder.fadd(code.fused(builder.fmul(r, r), p, r), code.many(1.0))
-            power = builder.add(builder.bitcast(shifted, words), words([127] * BROADEST))
-            power = builder.bitcast(builder.shl(power, words([23] * BROADEST)), _VECTOR)
+            power = builder.add(builder.bitcast(shifted, words), words([127] * PER_VECTOR))
+            power = builder.bitcast(builder.shl(power, words([23] * PER_VECTOR)), _VECTOR)
             tiny = builder.fcmp_ordered("<", x, code.many(-87.0))
             code.store(builder.select(tiny, code.many(0.0), builder.fmul(y, power)), place)
         return context.get_dummy_value()
@@ -294,7 +295,7 @@ def turn_tile(context, a, stride, c, c_stride):  # type: ignore[no-untyped-def]
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         code = _Writer(builder)
         a, stride, c, c_stride = arguments
-        rows = [code.load(code.place(a, stride, r), _VECTORS[8]) for r in range(8)]
+        rows = [code.load(code.place(a, stride, r), _VECTORS[HALF]) for r in range(8)]
         for step, low, high in _EXCHANGES:
             for r in range(8):
                 if not r & step:

@@ -71,7 +71,7 @@ def test_a_winner_is_what_its_study_says(name: str, folder: Path) -> None:
 @pytest.mark.parametrize("grid", ["pilot-tuned", "watch-tuned"])
 def test_a_sweep_of_the_grid_has_all_it_needs(grid: str) -> None:
     specs = load_grid(grid).specs()
-    found = arms(specs, "both", FOLDER, {})
+    found = arms(specs, "both", FOLDER, {}, "make tune")
     assert len(found.pairs) == len(specs)
     assert len({key_of(spec)["partition"] for spec in found.specs}) == (4 if grid == "pilot-tuned" else 2)
     reported = {spec.seed for spec in found.specs}

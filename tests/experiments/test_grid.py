@@ -118,17 +118,27 @@ def test_variants_are_small_grids_of_their_own(tmp_path: Path) -> None:
         load_grid(str(path))
 
 
-def test_a_narrowed_grid_does_not_write_over_the_report_of_the_whole() -> None:
-    def name(*arguments: str) -> str:
-        options = parser().parse_args(["report", "pilot", *arguments])
+def test_a_narrowed_grid_does_not_write_over_the_report_of_the_whole_or_of_another() -> None:
+    def name(grid: str, *arguments: str) -> str:
+        options = parser().parse_args(["report", grid, *arguments])
         folder = report_folder(options, load_grid(options.grid, options.only, options.set))
         assert folder.parent == Path("results/report")
         return folder.name
 
-    assert name() == "pilot"
-    assert name("--only", "strategy=fedavg", "--set", "rounds=5") == "pilot-strategy-fedavg-rounds-5"
-    seeds = [name("--set", f"seed={list(range(start, 90))}") for start in (0, 1)]
-    assert seeds[0] != seeds[1]
-    assert max(map(len, seeds)) < 120
+    assert name("pilot") == "pilot"
+    assert name("pilot", "--only", "strategy=fedavg", "--set", "rounds=5").startswith("pilot+strategy-fedavg+rounds-5-")
+    assert name("pilot-tuned", "--tuned") == "pilot-tuned"  # it says so itself
+    both = ["--only", "seed=0", "--only", "strategy=fedavg"]
+    assert name("pilot", *both) == name("pilot", *both[2:], *both[:2])
+    changed = [
+        *[["--set", f"seed={list(range(start, 90))}"] for start in (0, 1)],
+        *[["--set", f"client_lr={rate}"] for rate in ("1e-1", "1e+1")],
+        *[["--tuned"], ["--engine", "simulation"], ["--set", "é=ü"], ["--set", "a=../.."]],
+    ]
+    names = [name("pilot", *arguments) for arguments in changed]
+    assert len({*names, *(path.stem for path in FOLDER.glob("*.yaml"))}) == len(names) + len(
+        list(FOLDER.glob("*.yaml"))
+    )
+    assert max(map(len, names)) < 120
     given = parser().parse_args(["report", "pilot", "--only", "seed=1", "--out", "here"])
     assert report_folder(given, load_grid("pilot")) == Path("here")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import split
 from typing import Any
 
 import pytest
@@ -18,6 +19,8 @@ from experiments.winners import arms
 from results import tuned
 from results.tuned import Cost, Finalist, Trial, Winner
 from tests.experiments.problems import problem
+
+TUNE = "python -m experiments tune mine"
 
 
 def winner(spec: RunSpec, data_hash: str | None = None, **options: Any) -> Winner:
@@ -49,7 +52,7 @@ def test_a_run_takes_the_winner_of_its_cell_whatever_its_seed_or_own_values(tmp_
     spec, _ = problem(strategy="fedprox(mu=0.3)", seed=7)
     other, _ = problem(strategy="fedprox(mu=0.001)", seed=3, client_lr=0.01, rounds=9)
     tuned.write(tmp_path, winner(spec, strategy="fedprox(mu=0.2)", optimizer="sgd(momentum=0.9)"))
-    found = arms([spec, other], "yes", tmp_path, {})
+    found = arms([spec, other], "yes", tmp_path, {}, TUNE)
     assert [one.seed for one in found.specs] == [7, 3]
     assert [one.rounds for one in found.specs] == [3, 9]
     for one in found.specs:
@@ -63,7 +66,7 @@ def test_an_axis_that_is_tuned_is_no_axis(tmp_path: Path) -> None:
     specs = [problem(client_lr=rate)[0] for rate in (0.01, 0.1)]
     tuned.write(tmp_path, winner(specs[0]))
     with pytest.raises(UserError, match=r"client_lr is tuned, and the grid gives 0\.01 and 0\.1, .* leave --tuned out"):
-        arms(specs, "yes", tmp_path, {})
+        arms(specs, "yes", tmp_path, {}, TUNE)
 
 
 def test_winners_of_unlike_effort_are_not_compared(tmp_path: Path) -> None:
@@ -72,13 +75,13 @@ def test_winners_of_unlike_effort_are_not_compared(tmp_path: Path) -> None:
         one = winner(spec)
         tuned.write(tmp_path, replace(one, study={**one.study, "rounds": rounds}))
     with pytest.raises(UserError, match=r"was tuned by .* of 15 rounds and .* of 1 rounds: no fair comparison"):
-        arms(specs, "yes", tmp_path, {})
+        arms(specs, "yes", tmp_path, {}, TUNE)
 
 
 def test_both_pairs_the_default_with_the_tuned(tmp_path: Path) -> None:
     spec, _ = problem()
     tuned.write(tmp_path, winner(spec))
-    found = arms([spec], "both", tmp_path, {})
+    found = arms([spec], "both", tmp_path, {}, TUNE)
     assert found.specs[0] == spec
     assert found.pairs == [(spec.run_id, found.specs[1].run_id)]
     assert list(found.origins.values()) == ["default", "tuned"]
@@ -87,7 +90,7 @@ def test_both_pairs_the_default_with_the_tuned(tmp_path: Path) -> None:
 def test_a_default_that_won_is_one_run(tmp_path: Path) -> None:
     spec, _ = problem()
     tuned.write(tmp_path, winner(spec, client_lr=spec.client_lr))
-    found = arms([spec], "both", tmp_path, {})
+    found = arms([spec], "both", tmp_path, {}, TUNE)
     assert found.specs == [spec]
     assert found.pairs == [(spec.run_id, spec.run_id)]
     assert found.origins == {spec.run_id: "default, tuned"}
@@ -97,14 +100,14 @@ def test_a_default_that_won_for_two_of_its_family_is_still_a_default(tmp_path: P
     """Both values of mu are of one tuned cell, and the winner is one of them."""
     first, second = (problem(strategy=f"fedprox(mu={mu})")[0] for mu in (0.01, 1))
     tuned.write(tmp_path, winner(first, strategy="fedprox(mu=0.01)", client_lr=first.client_lr))
-    found = arms([first, second], "both", tmp_path, {})
+    found = arms([first, second], "both", tmp_path, {}, TUNE)
     assert found.origins == {first.run_id: "default, tuned", second.run_id: "default"}
     assert found.pairs == [(first.run_id, first.run_id), (second.run_id, first.run_id)]
 
 
 def test_nothing_is_tuned_unless_it_is_asked_for(tmp_path: Path) -> None:
     spec, _ = problem()
-    found = arms([spec], "no", tmp_path / "nowhere", {})
+    found = arms([spec], "no", tmp_path / "nowhere", {}, TUNE)
     assert (found.specs, found.origins, found.pairs) == ([spec], {}, [])
 
 
@@ -113,44 +116,48 @@ def test_cells_without_a_winner_are_all_named(tmp_path: Path) -> None:
     tuned.write(tmp_path, winner(specs[0], strategy="fedavg"))
     other, _ = problem(strategy="fedavg", partition="shards(2)")
     with pytest.raises(UserError, match="make tune") as error:
-        arms([*specs, other], "yes", tmp_path, {})
+        arms([*specs, other], "yes", tmp_path, {}, TUNE)
     lines = str(error.value).splitlines()
-    assert lines[1:-1] == ["  local on watch, iid", "  fedavg on watch, shards(classes=2)"]
+    assert lines[1:-2] == ["  local on watch, iid", "  fedavg on watch, shards(classes=2)"]
+    assert lines[-2].endswith(TUNE)
 
 
 def test_what_to_type_where_a_winner_is_missing() -> None:
-    said = ["sweep", "watch-tuned", "--only", "strategy=fedprox(mu=0.01)", "--set", "rounds=5", "--results", "a b"]
-    command = tuning_command(parser().parse_args(said))
-    assert (
-        command == "make tune GRID=watch-tuned RESULTS='a b' ARGS=\"--only 'strategy=fedprox(mu=0.01)' --set rounds=5\""
-    )
-    assert tuning_command(parser().parse_args(["sweep", "pilot", "--tuned"])) == "make tune GRID=pilot"
+    """A shell and our own parser understand the command as it was meant, whatever is in it."""
+    only, changes = 'strategy=["fedavg", "fedprox(mu=1)"]', "dataset=$HOME `id` it's"
+    said = ["sweep", "watch-tuned", "--only", only, "--set", changes, "--results", "a b", "--data", "my table.csv"]
+    command = split(tuning_command(parser().parse_args(said)))
+    assert command[:3] == ["python", "-m", "experiments"]
+    meant = parser().parse_args(command[3:])
+    assert (meant.command, meant.grid, meant.only, meant.set) == ("tune", "watch-tuned", [only], [changes])
+    assert (meant.results, meant.data) == (Path("a b"), Path("my table.csv"))
+    assert tuning_command(parser().parse_args(["sweep", "pilot", "--tuned"])) == "python -m experiments tune pilot"
 
 
 def test_a_cell_borrows_and_says_so(tmp_path: Path) -> None:
     lender, _ = problem()
     borrower, _ = problem(partition="shards(2)")
     tuned.write(tmp_path, winner(lender))
-    found = arms([lender, borrower], "yes", tmp_path, {"partition": "iid"})
+    found = arms([lender, borrower], "yes", tmp_path, {"partition": "iid"}, TUNE)
     assert list(found.origins.values()) == ["tuned", "tuned on iid"]
     assert {one.client_lr for one in found.specs} == {0.125}
     with pytest.raises(UserError, match=r"parttion.*partition"):
-        arms([borrower], "yes", tmp_path, {"parttion": "iid"})
+        arms([borrower], "yes", tmp_path, {"parttion": "iid"}, TUNE)
     # Its values come with its name: the row would be FedProx's run under FedAvg's.
     with pytest.raises(UserError, match="'strategy' names no cell of the same strategy"):
-        arms([borrower], "yes", tmp_path, {"strategy": "fedprox"})
+        arms([borrower], "yes", tmp_path, {"strategy": "fedprox"}, TUNE)
 
 
 def test_a_cell_borrows_whatever_its_own_values(tmp_path: Path) -> None:
     tuned.write(tmp_path, winner(problem(strategy="fedprox(mu=0.3)")[0]))
     borrower, _ = problem(strategy="fedprox(mu=0.01)", partition="shards(2)")
-    assert list(arms([borrower], "yes", tmp_path, {"partition": "iid"}).origins.values()) == ["tuned on iid"]
+    assert list(arms([borrower], "yes", tmp_path, {"partition": "iid"}, TUNE).origins.values()) == ["tuned on iid"]
 
 
 def test_another_data_set_that_lends_is_named_once(tmp_path: Path) -> None:
     lender, _ = problem(dataset="uci-har")
     tuned.write(tmp_path, winner(lender, data_hash="of uci-har"))
-    found = arms([problem()[0]], "yes", tmp_path, {"dataset": "uci-har"})
+    found = arms([problem()[0]], "yes", tmp_path, {"dataset": "uci-har"}, TUNE)
     assert list(found.origins.values()) == ["tuned on uci-har"]
 
 
@@ -170,7 +177,7 @@ def test_a_winner_that_was_spoilt_by_hand_is_named(change: dict[str, Any], messa
     path = tuned.write(tmp_path, replace(winner(spec), **change))
     path.write_text(path.read_text().replace("'2026-99-99'", "2026-99-99"))
     with pytest.raises(ValueError, match=message):
-        arms([spec], "yes", tmp_path, {})
+        arms([spec], "yes", tmp_path, {}, TUNE)
 
 
 def test_a_winner_under_the_name_of_another_cell_is_refused(tmp_path: Path) -> None:
@@ -178,13 +185,13 @@ def test_a_winner_under_the_name_of_another_cell_is_refused(tmp_path: Path) -> N
     other, _ = problem(partition="shards(2)")
     tuned.write(tmp_path, winner(spec)).rename(tmp_path / f"{tuned.file_name(key_of(other))}.yaml")
     with pytest.raises(tuned.ResultsError, match="its key is that of watch-iid-fedavg"):
-        arms([other], "yes", tmp_path, {})
+        arms([other], "yes", tmp_path, {}, TUNE)
 
 
 def test_a_winner_of_other_data_is_used_and_said_to_be(tmp_path: Path) -> None:
     spec, _ = problem()
     tuned.write(tmp_path, winner(spec, data_hash="another zip"))
-    assert list(arms([spec], "yes", tmp_path, {}).origins.values()) == ["tuned on other data of this name"]
+    assert list(arms([spec], "yes", tmp_path, {}, TUNE).origins.values()) == ["tuned on other data of this name"]
 
 
 @pytest.mark.parametrize(

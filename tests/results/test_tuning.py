@@ -277,7 +277,19 @@ def test_default_and_tuned_values_are_ranked_apart() -> None:
         ["tuned", "fedavg", "2", "2.00"],
         ["tuned", "fedprox", "2", "1.00"],
     ]
-    assert "over two cells that all strategies have with values of one origin" in " ".join(table.caption)
+    assert "over two cells that all strategies have, default and tuned values apart" in " ".join(table.caption)
+
+
+def test_tuned_values_are_ranked_wherever_they_are_from() -> None:
+    """A cell that borrows its values is one more cell, also where a strategy has its own there."""
+    runs, origins = [], {}
+    for partition, first, second in (("iid", "tuned", "tuned"), ("quantity", "tuned on iid", "tuned")):
+        for strategy, score, origin in (("fedavg", 70.0, first), ("fedprox", 60.0, second)):
+            runs.append(run(score, 0.1, 0, strategy, partition))
+            origins[runs[-1].run_id] = origin
+    table = ranks_table(the_study(runs, origins))
+    assert table is not None
+    assert table.raw[["strategy", "cells", "mean_rank"]].values.tolist() == [["fedavg", 2, 1.0], ["fedprox", 2, 2.0]]
 
 
 def test_two_strategies_of_a_family_keep_their_names() -> None:
