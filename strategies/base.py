@@ -21,7 +21,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -187,10 +187,11 @@ class Strategy(ABC):
 
     def open(self, message: Message, memory: Memory) -> Job:
         """Read the server's message; the default takes the model and the round."""
-        from strategies.wire import arrays_of, config_of, unpack
+        from strategies import wire
 
-        round_ = int(str(config_of(message.content)["server-round"]))
-        return Job(w=unpack(arrays_of(message.content)), round=round_, memory=memory)
+        content = message.content
+        round_ = cast(int, wire.config_of(content)["server-round"])
+        return Job(w=wire.unpack(wire.arrays_of(content)), round=round_, memory=memory)
 
     def drift(self, w_t: Vector, memory: Memory) -> tuple[float, Vector | None]:
         """What a local step adds to the loss's gradient, as (a, b): a (w - w_t) + b, with b (d,) or None.
@@ -205,9 +206,9 @@ class Strategy(ABC):
 
     def close(self, update: Update, memory: Memory) -> tuple[RecordDict, Memory]:
         """The reply, and what the office remembers; the default sends the trained model and its counts."""
-        from strategies.wire import reply
+        from strategies import wire
 
-        return reply(update), memory
+        return wire.reply(update), memory
 
     def server_step(self, x: Any, d: Any, state: Memory) -> tuple[Any, Memory]:
         """The next model (d,) of a linear strategy from the model `x` and the offices' mean update `d`, with the state

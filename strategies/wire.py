@@ -108,9 +108,10 @@ def _held(record: Any) -> dict[str, Any]:
 
 def _with(record: Record, items: dict[str, Any]) -> Record:
     """A copy of a Flower record with further items, which Flower would check one by one."""
-    copied = object.__new__(type(record))
-    checks = {name: vars(record)[name] for name in ("_check_key_fn", "_check_value_fn")}
-    vars(copied).update(checks, _data={**_held(record), **items})
+    copied, own = object.__new__(type(record)), vars(record)
+    vars(copied).update(
+        _check_key_fn=own["_check_key_fn"], _check_value_fn=own["_check_value_fn"], _data={**own["_data"], **items}
+    )
     return copied
 
 
