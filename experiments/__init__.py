@@ -18,7 +18,7 @@ _ONE_PATH = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",
 }
 _NUMPY = "NPY_DISABLE_CPU_FEATURES"
-PATH = (*_ONE_PATH, _NUMPY)  # what libraries choose their path by
+PATH_VARIABLES = (*_ONE_PATH, _NUMPY)  # what libraries choose their path by
 ANY_PATH = "FEDERATED_OFFICES_ANY_PATH"  # 1: they may use all that the machine has (the bench: see `__main__`)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import ANY_PATH, PATH
+from experiments import ANY_PATH, PATH_VARIABLES
 from experiments.data import SOURCES, DataError
 from experiments.errors import UserError
 from experiments.notation import canonical, nearest, registry_name
@@ -60,11 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def widen() -> None:
     """Start this command again with libraries that may use all that the machine has: they choose as they load.
 
-    Runs are held to one path for the sake of their bits. What the bench compares them with is not, and nothing else in
-    it either; the report says which path it was.
+    Runs are held to one path for the sake of their bits. The bench is not, neither what is ours in it nor what that is
+    compared with; its report names the path.
     """
     if os.environ.get(ANY_PATH) != "1":
-        free = {name: value for name, value in os.environ.items() if name not in PATH} | {ANY_PATH: "1"}
+        free = {name: value for name, value in os.environ.items() if name not in PATH_VARIABLES} | {ANY_PATH: "1"}
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], free)
 
 

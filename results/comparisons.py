@@ -242,7 +242,7 @@ def ranks_table(study: Study, stale: int = 0) -> Table | None:
         by = [ORIGIN]
         found = found.assign(**{ORIGIN: np.where(found[ORIGIN].astype(str) == DEFAULT, DEFAULT, "tuned")})
     groups = found.groupby(by, observed=True, sort=True) if by else [((), found)]
-    shown, raw, counts = [], [], []
+    shown, raw, ranked = [], [], []
     keys: Any
     for keys, part in groups:
         wide = part.pivot(index=["partition", *panels], columns="strategy", values="score")
@@ -257,16 +257,17 @@ def ranks_table(study: Study, stale: int = 0) -> Table | None:
         texts["95 % interval"] = [f"{low:.2f}–{high:.2f}" for low, high in zip(one.low, one.high, strict=True)]
         raw.append(rows)
         shown.append(texts)
-        counts.append(len(wide))
+        ranked.append(part)
     if not raw:
         return None
+    counts = [int(rows["cells"].iloc[0]) for rows in raw]
     caption = (
         "Descriptive, no claim: cells of one data set share rows, persons and seeds and are no independent problems, "
         "so neither Friedman's test nor a critical difference holds over them (it would over five data sets).",
         "1 is best, ties share their places; interval: percentiles over resampled cells.",
         f"Ranks of the mean score over {captions.span(min(counts), max(counts), 'cell')} that all strategies have"
         f"{', default and tuned values apart' if by else ''}; reference arms left out.",
-        captions.seeds(found["runs"]),
+        captions.seeds(pd.concat(ranked)["runs"]),
         *pieces.ending(study, stale),
     )
     raws, texts = pd.concat(raw, ignore_index=True), pd.concat(shown, ignore_index=True)

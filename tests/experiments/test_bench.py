@@ -261,7 +261,7 @@ def test_the_bench_may_use_all_that_the_machine_has(monkeypatch: pytest.MonkeyPa
     arguments, environment = restarted.value.args
     assert arguments == [sys.executable, "-X", "dev", "-m", "experiments", "bench", "--privacy"]
 
-    code = "import experiments, os; print([name for name in experiments.PATH if name in os.environ])"
+    code = "import experiments, os; print([name for name in experiments.PATH_VARIABLES if name in os.environ])"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )

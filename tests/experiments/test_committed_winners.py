@@ -24,8 +24,14 @@ DEFAULTS: dict[str, RunSpec] = {
 }
 
 
-# Beside the winners themselves, those of a second table: with local epochs as the grid has them.
-FOLDERS = {FOLDER: (), FOLDER / tuned.FIXED_EPOCHS: ("local_epochs",)}
+# Beside the winners themselves, those of a second table, with local epochs as the grid has them, and of two more
+# studies: what is not searched, and the study's seed.
+FOLDERS: dict[Path, tuple[tuple[str, ...], int]] = {
+    FOLDER: ((), 0),
+    FOLDER / tuned.FIXED_EPOCHS: (("local_epochs",), 0),
+    FOLDER / "seed-1": ((), 1),
+    FOLDER / "seed-2": ((), 2),
+}
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -44,11 +50,12 @@ def same(value: Any) -> Any:
 def test_a_winner_is_what_its_study_says(name: str, folder: Path) -> None:
     """The trials are those that the sampler asks for today, halved by the rule, and the winner is theirs."""
     spec, winner = DEFAULTS[name], tuned.read(folder / f"{name}.yaml")
-    space, told = space_of(spec, FOLDERS[folder]), []
+    fixed, seed = FOLDERS[folder]
+    space, told = space_of(spec, fixed), []
     assert len(winner.trials) == TERMS.trials
     for batch in range(TERMS.trials // BATCH):
         trials = winner.trials[BATCH * batch : BATCH * (batch + 1)]
-        for trial, asked in zip(trials, propose(space, told, TERMS.seed, batch), strict=True):
+        for trial, asked in zip(trials, propose(space, told, seed, batch), strict=True):
             assert trial.params == {name: same(value) for name, value in asked.items()}
         told += [
             trial_of(space, trial.params, {trial.rounds: trial.value}, TERMS.rounds, batch, place)
