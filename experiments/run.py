@@ -11,7 +11,7 @@ import dataclasses
 import importlib
 import json
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -19,7 +19,6 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any, Literal
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -183,15 +182,15 @@ def attempt(
         return run_models(spec, data, engine, moved, keys)
     except Exception as error:
         where = "" if isinstance(error, ValueError) else "\n" + "".join(traceback.format_tb(error.__traceback__)[-3:])
-        record = failed(spec, data, engine, f"{type(error).__name__}: {error}{where}")
-        if spec.strategy.protects:
-            record = msgspec.structs.replace(record, privacy=_all_spent(spec, data))
-        return record, None
+        spent = {"privacy": _all_spent(spec, data)} if spec.strategy.protects else {}
+        return failed(spec, data, engine, f"{type(error).__name__}: {error}{where}", spent), None
 
 
-def failed(spec: RunSpec, data: RunData, engine: str, error: str) -> RunRecord:
-    """The record of a run that raised."""
-    return decode_fields(_frame(spec, data, engine) | {"status": "failed", "error": error})
+def failed(
+    spec: RunSpec, data: RunData, engine: str, error: str, sections: Mapping[str, Any] | None = None
+) -> RunRecord:
+    """The record of a run that raised; `sections` are what it says besides."""
+    return decode_fields(_frame(spec, data, engine) | {"status": "failed", "error": error} | dict(sections or {}))
 
 
 def _all_spent(spec: RunSpec, data: RunData) -> dict[str, Any] | None:

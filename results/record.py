@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import msgspec
 
 from results import ResultsError
+from results.sections import Privacy, Protection
 
 SCHEMA = 1
 
@@ -158,13 +159,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         error: why it failed or diverged.
         filtered: an update was left out, so the strategy did not see all it was sent.
         privacy: what was spent, where a run claims any.
-        protection: how updates were kept from the server, and the rounding it cost: protocol, assumption, sees (who
-            learns what, by party), bits, rounding, clip, min_offices, rounds; measured_rounds, how many of them were
-            computed in earnest, and measured_bytes_up and _down of all offices in those; clipped_share of the values;
-            error, the largest of an entry of a mean, and error_bound; naive_encrypt_s and naive_decrypt_s, seconds of
-            one update a number at a time, extrapolated from naive_sample numbers. encrypt_s, add_s, decrypt_s and
-            critical_s under `cost` are those of the measured rounds; in the others of a simulation the same integers
-            travelled in clear.
+        protection: how updates were kept from the server, and the rounding it cost.
     """
 
     schema: int = SCHEMA
@@ -181,8 +176,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     partition: Partition | None = None
     final: Final | None = None
     cost: Cost = Cost()
-    privacy: dict[str, Any] | None = None
-    protection: dict[str, Any] | None = None
+    privacy: Privacy | None = None
+    protection: Protection | None = None
     environment: Environment = Environment()
 
     @property
