@@ -20,7 +20,7 @@ from experiments.grid import Grid, load_grid
 from experiments.keys import keys_of_run, keys_of_sweep, sampled_runs
 from experiments.plan import Loaded, Plan, check, data_key, estimate, load_data, plan
 from experiments.run import attempt, save, sources
-from experiments.spec import RunSpec
+from experiments.spec import RunSpec, label_skewed
 from experiments.study import Cell, Terms
 from experiments.sweep import Summary
 from experiments.sweep import sweep as sweep_all
@@ -322,6 +322,7 @@ def _write_report(
         tuned=store.root / "tuned",
         pairs=found.pairs if found else (),
         origins=found.origins if found else None,
+        label_skewed=label_skewed,
     )
     print(written.main)
     print(f"tables and figures: {written.index}")

@@ -456,7 +456,8 @@ def _record(spec: RunSpec, data: RunData, offices: Deal, outcome: Outcome, engin
         "rounds": outcome.rounds,
         "offices": rows,
         "partition": overall
-        | {"hash": offices.hash, "moved": offices.moved, "moved_share": offices.moved_share, "marked": offices.marked},
+        | {"hash": offices.hash, "moved": offices.moved, "moved_share": offices.moved_share, "marked": offices.marked}
+        | {"label_skewed": spec.partition.label_skewed},
         "final": None if outcome.diverged else final(outcome, rows),
         "cost": {key: sum(row[key] for row in rows) for key in ("bytes_up", "bytes_down")},
         "filtered": any(outcome.rejected),

@@ -14,7 +14,7 @@ same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +72,8 @@ class Frames:
 
     Attributes:
         runs: one row a run, with the spec's options as columns, the final figures, unevenness, cost and environment;
-            `cell` is a number, `primary` whether the run counts. Accuracies and F1 in [0, 1].
+            `cell` is a number, `primary` whether the run counts, `label_skewed` as the record's partition says it.
+            Accuracies and F1 in [0, 1].
         rounds: one row a round, `run` being the row of `runs`.
         offices: one row an office, with `run` and `office` (from 0); `class_counts` is a list.
         classes: one row a class, with `run`, `class_` (from 0) and `f1` in [0, 1] of the final model.
@@ -106,12 +107,25 @@ class Frames:
         return Frames(runs, rounds, offices, classes, persons, protection, privacy, self.options)
 
 
-def frames(records: Iterable[RunRecord] | pa.Table, origins: Mapping[str, str] | None = None) -> Frames:
+Skewed = Callable[[str], bool]  # whether a partition is label-skewed, by its notation
+
+
+def skewed_unless_known(partition: str) -> bool:
+    """The careful answer where nobody can tell: under skew a claim takes more seeds."""
+    return True
+
+
+def frames(
+    records: Iterable[RunRecord] | pa.Table,
+    origins: Mapping[str, str] | None = None,
+    label_skewed: Skewed = skewed_unless_known,
+) -> Frames:
     """Frames of records, or of a table of them (`compact.table`).
 
     Args:
         origins: by run_id, where a run's hyper-parameters are from (`default`, `tuned`, `tuned on iid`,
             `default, tuned`); without, nothing is told apart by it.
+        label_skewed: of partitions of which no record says so (older ones do not).
 
     Raises:
         ResultsError: there is no run.
@@ -126,6 +140,7 @@ def frames(records: Iterable[RunRecord] | pa.Table, origins: Mapping[str, str] |
         spec[ORIGIN] = origin
     wide = pd.concat([_plain(runs, ("run_id", "engine", "status", "error", "filtered")), spec, _flat(runs)], axis=1)
     wide["strategy_options"] = runs["strategy_options"].to_pylist()
+    wide["label_skewed"] = _skewed(wide, label_skewed)
     wide["cell"] = _cells(spec, wide["data_hash"])
     wide["primary"] = _primary(wide)
     classes = _exploded(runs, "final", "test_f1_per_class").rename(columns={"value": "f1", "place": "class_"})
@@ -210,6 +225,13 @@ def _attack(found: Audit | None) -> dict[str, Any]:
 def _known(found: Section) -> dict[str, Any]:
     """What a section says, by key; without what is missing where null says something else."""
     return {name: value for name, value in msgspec.structs.asdict(found).items() if value is not msgspec.UNSET}
+
+
+def _skewed(runs: pd.DataFrame, label_skewed: Skewed) -> pd.Series[bool]:
+    """Whether each run's partition is label-skewed: all runs of one notation have one answer."""
+    known = dict(runs.loc[runs["label_skewed"].notna(), ["partition", "label_skewed"]].to_numpy())
+    answers = {text: bool(known[text] if text in known else label_skewed(text)) for text in runs["partition"].unique()}
+    return runs["partition"].map(answers).astype(bool)
 
 
 def _spec(column: pa.ChunkedArray) -> pd.DataFrame:

@@ -77,6 +77,8 @@ class Partition(msgspec.Struct, frozen=True, kw_only=True):
     `gini` of the sizes is at most (K - 1) / K, `gini_normalised` is K / (K - 1) times that; `entropy` and
     `js_distance` are means over offices weighted by examples; `information` is in bits. `moved` rows had to change
     office to reach the minimum size, which is the share `moved_share` of all; above 5 % the draw is `marked`.
+    `label_skewed` is a property of the partition and not of the draw: whether a claim takes more seeds under it; older
+    records do not say.
     """
 
     hash: str
@@ -88,6 +90,7 @@ class Partition(msgspec.Struct, frozen=True, kw_only=True):
     moved: int = 0
     moved_share: float = 0.0
     marked: bool = False
+    label_skewed: bool | None = None
 
 
 class Final(msgspec.Struct, frozen=True, kw_only=True):
