@@ -414,7 +414,7 @@ def save(path: Path, spec: RunSpec, data: RunData, models: Models) -> None:
 
 def sources(spec: RunSpec, engine: str) -> str:
     """Hash of the code that a run of this spec goes through; of a Flower strategy of the user's own, its module too."""
-    strategies = _nested(spec.strategy)
+    strategies = nested(spec.strategy)
     modules = {"experiments.run", f"experiments.engines.{engine}"}
     modules |= {type(part).__module__ for part in (spec.partition, spec.dataset, *strategies)}
     if any(strategy.private for strategy in strategies):
@@ -425,11 +425,11 @@ def sources(spec: RunSpec, engine: str) -> str:
     return provenance.sources_hash(frozenset(modules), tuple(measured().items()), frozenset(own))
 
 
-def _nested(strategy: Strategy) -> list[Strategy]:
+def nested(strategy: Strategy) -> list[Strategy]:
     """A strategy and those given to it as options."""
     values = [getattr(strategy, field.name) for field in dataclasses.fields(strategy)]  # type: ignore[arg-type]
     values += [value for _, value in getattr(strategy, "options", ())]
-    return [strategy, *(inner for value in values if isinstance(value, Strategy) for inner in _nested(value))]
+    return [strategy, *(inner for value in values if isinstance(value, Strategy) for inner in nested(value))]
 
 
 def _record(spec: RunSpec, data: RunData, offices: Deal, outcome: Outcome, engine: str) -> dict[str, Any]:
