@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from experiments.run import LAST_ROUNDS
 from results.record import RunRecord
+from results.rules import rule
 from results.sections import Promise, given
 
 CLIPPED_MUCH = 1e-3  # of the values: worth a warning
@@ -12,7 +13,8 @@ CLIPPED_MUCH = 1e-3  # of the values: worth a warning
 def describe(record: RunRecord) -> str:
     """A run in a few lines."""
     spec = record.spec
-    lines = [f"run {record.run_id}: {spec['strategy']} on {record.data.title}, {spec['partition']}, {record.status}"]
+    trained = rule(spec["strategy"], spec.get("loss"))
+    lines = [f"run {record.run_id}: {trained} on {record.data.title}, {spec['partition']}, {record.status}"]
     final = record.final
     if final is not None:
         last = min(LAST_ROUNDS, len(record.rounds))

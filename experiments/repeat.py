@@ -18,13 +18,14 @@ from experiments.spec import RunSpec
 from experiments.sweep import sweep
 from partitions import PartitionError
 from results.baselines import Baselines, CellKey, Outcome
+from results.rules import rule
 from results.store import Store
 from strategies import StrategyError
 
 GRID = "baselines"
 DRAWS = 6  # moved runs a seed, and the least degrees of freedom of a cell's jitter
 QUICK_SEEDS = 2
-NAMING = ("dataset", "partition", "strategy", "seed", "data_hash")  # options that differ within the grid
+NAMING = ("dataset", "partition", "strategy", "loss", "seed", "data_hash")  # options that differ within the grid
 
 Cells = dict[CellKey, dict[int, Outcome]]  # by cell and seed
 
@@ -83,7 +84,8 @@ def prepare(only: Sequence[str], quick: bool, path: Path | None) -> tuple[list[P
 
 def cell_of(spec: RunSpec) -> CellKey:
     """The cell that a run belongs to."""
-    return CellKey(spec.options()["partition"], spec.options()["strategy"])
+    options = spec.options()
+    return CellKey(options["partition"], rule(options["strategy"], options["loss"]))
 
 
 def _dataset(spec: RunSpec) -> str:

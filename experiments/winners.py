@@ -12,9 +12,10 @@ from experiments.notation import nearest
 from experiments.spec import RunSpec
 from experiments.study import key_of
 from results import tuned
+from results.rules import rule
 
 DEFAULT, TUNED = "default", "tuned"
-LENT = tuple(name for name in tuned.KEY if name != "strategy")  # another strategy's values would be another strategy
+LENT = tuned.CELL  # another rule's values would be another rule
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def arms(specs: Sequence[RunSpec], which: str, folder: Path, borrowed: Mapping[s
         found = _winner(spec, find, borrowed)
         if found is None:
             key = key_of(spec)
-            missing[tuned.file_name(key)] = f"  {key['strategy']} on {key['dataset']}, {key['partition']}"
+            missing[tuned.file_name(key)] = f"  {rule_of(key)} on {key['dataset']}, {key['partition']}"
         else:
             winner, origin = found
             chosen.append((spec, _tuned(spec, winner, folder), origin))
@@ -121,6 +122,11 @@ class _Fairly:
             )
 
 
+def rule_of(key: Mapping[str, Any]) -> str:
+    """What a key's cell trains."""
+    return rule(key["strategy"], key.get("loss"))
+
+
 Find = Callable[[Mapping[str, Any]], tuned.Winner | None]
 
 
@@ -134,12 +140,12 @@ def _winner(spec: RunSpec, find: Find, borrowed: Mapping[str, Any]) -> tuple[tun
         return None
     for name in borrowed:
         if name not in LENT:
-            raise UserError(f"tuned_from: {name!r} names no cell of the same strategy{nearest(name, LENT)}")
+            raise UserError(f"tuned_from: {name!r} names no cell of the same strategy and loss{nearest(name, LENT)}")
     lender = key_of(RunSpec.from_options({**spec.options(), **borrowed}))
     found = find(lender)
     if found is None:
         return None
-    where = ", ".join(str(lender[name]) for name in borrowed)
+    where = ", ".join(str(lender.get(name)) for name in borrowed)
     return found, f"{TUNED} on {where}" + ("" if "dataset" in borrowed else _other_data(found, spec))
 
 

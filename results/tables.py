@@ -10,6 +10,7 @@ import pandas as pd
 
 from results import captions, persons, pieces, text
 from results.render import Table
+from results.rules import Rule
 from results.study import MEASURES, Study, cells, one_a_cell, summary
 
 _HEADINGS = {
@@ -27,7 +28,8 @@ def score_table(study: Study, stale: int = 0) -> Table:
     found = cells(study)
     names = pieces.names(study, found)
     asked = one_a_cell(study, ["strategy_options", "notation"])
-    weighting, options = zip(*map(text.strategy_options, asked["strategy_options"], asked["notation"]), strict=True)
+    strategies = asked["notation"].map(lambda rule: Rule.parse(rule).strategy)
+    weighting, options = zip(*map(text.strategy_options, asked["strategy_options"], strategies), strict=True)
     training = _training(study)
     over = _over_persons(study, found)
     shown = names.assign(Runs=text.finished(found))

@@ -1,9 +1,9 @@
 """Tuned hyper-parameters: one YAML file a cell under `results/tuned/`, which `tune` writes and sweeps and reports read.
 
 A *cell* of tuning is everything that decides which hyper-parameters are best, but not those themselves: data set, form,
-test persons, partition, model, number and fraction of clients, and the strategy without its tuned fields. How it was
-tuned (data hash, rounds, seeds, validation) stands beside the key and not in it. Values are validation accuracies in
-[0, 1]; the seeds that made them are never reported, and no test row was open.
+test persons, partition, model, number and fraction of clients, corruption, and the rule: the loss and the strategy
+without its tuned fields. How it was tuned (data hash, rounds, seeds, validation) stands beside the key and not in it.
+Values are validation accuracies in [0, 1]; the seeds that made them are never reported, and no test row was open.
 """
 
 from __future__ import annotations
@@ -18,10 +18,14 @@ import msgspec
 import yaml
 
 from results import ResultsError
+from results.rules import LOSS, Rule, rule
 from results.study import slug
 
 FIXED_EPOCHS = "fixed-epochs"  # folder of winners whose local epochs were not tuned
 KEY = ("dataset", "form", "test_persons", "partition", "model", "clients", "fraction", "strategy")
+# Parts of the key that came later: at these values they are left out, so that older files keep their names.
+LATER: dict[str, Any] = {"loss": LOSS, "corrupt": None}
+CELL = (*(name for name in KEY if name != "strategy"), "corrupt")  # what a rule meets
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +82,7 @@ class Winner(msgspec.Struct, frozen=True, kw_only=True):
     """A tuned cell.
 
     Attributes:
-        key: the cell, by KEY.
+        key: the cell, by KEY and, where it is not at its default, LATER.
         options: what a run is to be given, as on a command line (the strategy with its tuned fields among them).
         finalists: the best five, the winner first; the default is in `trials` as number 0.
         importance: share of the variance of the values that each parameter explains (sums to 1); empty if unknown.
@@ -97,6 +101,11 @@ class Winner(msgspec.Struct, frozen=True, kw_only=True):
     halving_loses: float | None = None
 
     @property
+    def rule(self) -> Rule:
+        """What was tuned, without its tuned fields."""
+        return Rule.of(self.key["strategy"], self.key.get("loss"))
+
+    @property
     def name(self) -> str:
         """Of its file, without ending."""
         return file_name(self.key)
@@ -104,8 +113,15 @@ class Winner(msgspec.Struct, frozen=True, kw_only=True):
 
 def file_name(key: Mapping[str, Any]) -> str:
     """A cell's file: readable, and told apart by a hash of all of the key."""
-    digest = hashlib.sha256(msgspec.json.encode({name: key[name] for name in KEY}, order="sorted")).hexdigest()
-    return "-".join([*(slug(str(key[name])) for name in ("dataset", "partition", "strategy")), digest[:8]])
+    digest = hashlib.sha256(msgspec.json.encode(key_of(key), order="sorted")).hexdigest()
+    named = key["dataset"], key["partition"], rule(key["strategy"], key.get("loss"))
+    return "-".join([*(slug(str(part)) for part in named), digest[:8]])
+
+
+def key_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a run's options (or of a key) that make a key; those of LATER only where they say something."""
+    later = {name: options[name] for name, usual in LATER.items() if options.get(name, usual) != usual}
+    return {name: options[name] for name in KEY} | later
 
 
 def find(folder: Path, key: Mapping[str, Any]) -> Winner | None:

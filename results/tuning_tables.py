@@ -22,6 +22,7 @@ from results.tuned import KEY, Winner
 
 Pair = tuple[str, str]  # run_id of a default run, run_id of the tuned run of the same seed
 _NAMED = ("partition", "strategy")  # of a winner's key: always columns
+CORRUPT = "corrupt"  # of a winner's key, where data were spoilt
 LOCAL = (
     "Of local: each office's own model on that office's validation rows, which have no labels but its own; test scores "
     "compare it with the others, this does not."
@@ -29,17 +30,30 @@ LOCAL = (
 
 
 def in_order(winners: Sequence[Winner]) -> list[Winner]:
-    """Winners as tables list them: by data set, then partition and strategy, each in the order that studies have."""
-    keys = pd.DataFrame([{name: plain(one.key[name]) for name in KEY} for one in winners], columns=list(KEY))
-    placed = keys.assign(**{name: ordered(keys[name], name).codes for name in KEY})
-    by = ["dataset", "form", "test_persons", *_NAMED, "model", "clients", "fraction"]
+    """Winners as tables list them: by data set, then partition and rule, each in the order that studies have."""
+    columns_ = [*KEY, CORRUPT]
+    keys = pd.DataFrame([_key(one) for one in winners], columns=columns_)
+    placed = keys.assign(**{name: ordered(keys[name], name).codes for name in columns_})
+    by = ["dataset", "form", "test_persons", *_NAMED, "model", "clients", "fraction", CORRUPT]
     return [winners[place] for place in placed.sort_values(by, kind="stable").index]
 
 
 def names_of(winners: Sequence[Winner]) -> list[dict[str, str]]:
-    """What tells the winners apart: partition and strategy, and other parts of the key that differ."""
-    differing = [name for name in KEY if name not in _NAMED and len({plain(one.key[name]) for one in winners}) > 1]
-    return [{name: plain(one.key[name]) for name in (*differing, *_NAMED)} for one in winners]
+    """What tells the winners apart: partition and rule, and other parts of the key that differ."""
+    keys = [_key(one) for one in winners]
+    differing = [name for name in (*KEY, CORRUPT) if name not in _NAMED and len({key[name] for key in keys}) > 1]
+    return [{name: key[name] for name in (*differing, *_NAMED)} for key in keys]
+
+
+def keys_of(winners: Sequence[Winner]) -> list[dict[str, Any]]:
+    """The winners' keys as text, for programs; corruption only where any had one."""
+    corrupted = any(one.key.get(CORRUPT) for one in winners)
+    return [{name: text_ for name, text_ in _key(one).items() if name != CORRUPT or corrupted} for one in winners]
+
+
+def _key(winner: Winner) -> dict[str, str]:
+    """A winner's key as text, its rule in the place of its strategy."""
+    return {name: plain(winner.key.get(name)) for name in (*KEY, CORRUPT)} | {"strategy": winner.rule.text}
 
 
 def tuned_table(
@@ -56,7 +70,7 @@ def tuned_table(
         return None
     shown: list[dict[str, str]] = []
     raw: list[dict[str, Any]] = []
-    for one, names in zip(winners, names_of(winners), strict=True):
+    for one, names, key in zip(winners, names_of(winners), keys_of(winners), strict=True):
         best = one.finalists[0]
         numbers = {trial.number: trial for trial in one.trials}
         default = numbers[0].value if 0 in numbers else None
@@ -76,7 +90,6 @@ def tuned_table(
             "Marks": f"tuned on other data ({content[: text.HASH] or 'unknown'})" if other else "",
         }
         shown.append(names | row)
-        key: dict[str, Any] = {name: plain(one.key[name]) for name in KEY}
         raw.append(
             key
             | {
@@ -96,7 +109,7 @@ def tuned_table(
         )
     caption = (
         "Accuracies on validation persons; no test row was open.",
-        LOCAL * any(one.key.get("strategy") == "local" for one in winners),
+        LOCAL * any(one.rule.arm == "local" for one in winners),
         "Fresh seeds: the five best trials were run again on seeds that the study had not seen, and the best of these "
         "won; in the study: the winner's value before, biased upward by being a maximum of many; default: its value in "
         "the study.",
@@ -117,13 +130,13 @@ def importance_table(winners: Sequence[Winner]) -> Table | None:
         return None
     parameters = sorted({name for one in winners for name in one.importance}, key=natural)
     shown, raw = [], []
-    for one, names in zip(winners, names_of(winners), strict=True):
+    for one, names, key in zip(winners, names_of(winners), keys_of(winners), strict=True):
         shares = {name: one.importance.get(name) for name in parameters}
         shown.append(
             names | {name: text.NOTHING if value is None else f"{100 * value:.0f}" for name, value in shares.items()}
         )
         percents = {f"{name}_percent": None if value is None else 100 * value for name, value in shares.items()}
-        raw.append({name: plain(one.key[name]) for name in KEY} | percents)
+        raw.append(key | percents)
     caption = (
         "Share [%] of the variance of the trials' values that each parameter explains; a row sums to 100.",
         f"{text.NOTHING}: the strategy does not have it.",
