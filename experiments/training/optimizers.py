@@ -37,6 +37,11 @@ class SGD:
         if not 0 <= self.weight_decay < float("inf"):
             raise UserError(f"weight_decay must be at least 0; found {self.weight_decay!r}")
 
+    @property
+    def plain(self) -> bool:
+        """Whether a step is w - lr g."""
+        return not self.momentum and not self.weight_decay
+
     def step(self, w: torch.Tensor, g: torch.Tensor, velocity: torch.Tensor | None, lr: float) -> torch.Tensor | None:
         """Update w (in place) and return the velocity for the next step (None without momentum)."""
         if self.weight_decay:

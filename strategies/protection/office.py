@@ -30,7 +30,7 @@ from strategies.protection import clip as clips
 from strategies.protection.base import Protected
 from strategies.protection.context import Context, round_of
 from strategies.protection.desk import Desk
-from strategies.protection.layout import change_of, supposed
+from strategies.protection.layout import supposed
 from strategies.protection.meter import Meter
 from strategies.protection.protocol import Parts
 from strategies.protection.sums import ProtectedSum, flatten, parts_of, read_sums, unflatten
@@ -130,8 +130,8 @@ class ProtectedOffice:
         inner, _ = _split(memory, "inner-")
         central = self.strategy.central_dp
         if central:  # clipped to all digits, of which a model would keep some
-            short: Named = {"w": Change(central.clipped(change_of({"w": update.w}, job.w)))}
-            sent, after = short, inner
+            change, after = central.change(update, inner)
+            sent: Named = {"w": Change(change)}
         else:
             sent, after = self.strategy.close(update, inner)
         with self._refusing(context.round):
