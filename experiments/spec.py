@@ -22,13 +22,15 @@ from experiments.dropout import DROPOUTS, Drop
 from experiments.errors import UserError
 from experiments.notation import build, canonical, nearest, parse
 from experiments.registry import Folder
+from experiments.training.losses.base import Loss
 from experiments.training.models import MODELS
-from experiments.training.optimizers import LOSSES, OPTIMIZERS
+from experiments.training.optimizers import OPTIMIZERS
 from partitions import Fold, Partition
 from strategies import Strategy
 
 STRATEGIES = Folder("strategies", Strategy)
 PARTITIONS = Folder("partitions", Partition)
+LOSSES = Folder("experiments.training.losses", Loss)
 FOLDS = {"fold": Fold}
 DEFAULT_CLIENTS = 4  # the pilot's offices
 
@@ -147,7 +149,9 @@ class RunSpec:
         "constant", _one_of("constant", "linear", "cosine"), "learning rate over rounds: constant, linear or cosine"
     )
     optimizer: Any = option("sgd", _built(OPTIMIZERS, "optimizer"), "sgd(momentum=0, weight_decay=0)")
-    loss: Any = option("cross_entropy", _built(LOSSES, "loss"), "what local training minimises: cross_entropy")
+    loss: Any = option(
+        "cross_entropy", _built(LOSSES, "loss"), "what local training minimises: cross_entropy, logit_adjusted(tau=1)"
+    )
     model: Any = option("mlp", _built(MODELS, "model"), "mlp(hidden=[128, 64]) or cnn1d(channels=[32, 64])")
     validation: Any = option(0.2, _validation, "validation persons: 0, a share, or fold(i, of=5)")
     standardise: str = option(

@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 
 from experiments.engines.flower import config_of, content_of, counts_record, letter_of, reply
 from experiments.training.evaluation import Evaluator, Rows
-from experiments.training.optimizers import CrossEntropy
 from experiments.training.schedule import learning_rate
 from strategies.base import (
     Change,
@@ -140,13 +139,15 @@ def trainer(side: ClientSide) -> FusedTrainer | ReferenceTrainer:
     spec, shape, strategy = side.spec, side.x.shape[1:], side.prepared.strategy
     widths = spec.model.widths(shape, side.classes)
     fused = spec.trainer == "auto" and measured().get(spec.model.notation) == "fused"
-    if fused and widths is not None and isinstance(spec.loss, CrossEntropy):
+    if fused and widths is not None and spec.loss.compiled:
         from experiments.training.fused import FusedTrainer
 
         return FusedTrainer(spec, strategy, widths, side.x, side.y, side.workloads)
     from experiments.training.local import ReferenceTrainer
 
-    return ReferenceTrainer(spec, strategy, spec.model.module(shape, side.classes), side.x, side.y, side.workloads)
+    return ReferenceTrainer(
+        spec, strategy, spec.model.module(shape, side.classes), side.x, side.y, side.workloads, side.classes
+    )
 
 
 class Offices(Protocol):
