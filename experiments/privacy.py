@@ -230,8 +230,6 @@ def private_means(spec: RunSpec, workloads: Sequence[Workload], x: Floats) -> Fl
     An office sends (sum of clipped rows + noise) / n_k; with n_k public, the mean over offices is by rows. At person
     level a person's mean row stands for the person's rows.
     """
-    from experiments.training.private import noise_stream  # compiled: what trains in the open does without
-
     total, count = np.zeros(x[0].size), 0
     for client, work in enumerate(workloads):
         private = work.private
@@ -245,6 +243,8 @@ def private_means(spec: RunSpec, workloads: Sequence[Workload], x: Floats) -> Fl
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
         summed = (rows * np.minimum(1.0, MEANS_CLIP / np.maximum(norms, 1e-12))).sum(0)
         if private.means:
+            from experiments.training.private import noise_stream  # compiled: what trains in the open does without
+
             stream = noise_stream(spec, work, Purpose.NOISE, 0, client)
             summed = summed + stream.normals(summed.size, private.means * private.scale * MEANS_CLIP)
         total += summed / len(rows) * len(work.rows)

@@ -30,7 +30,7 @@ def sources_hash(modules: frozenset[str], tables: tuple[tuple[str, str], ...] = 
     """Hash (16 hex digits) of the modules, of every module of our rooms that they import, and of tables they read."""
     digest = hashlib.sha256(repr(tables).encode() if tables else b"")
     for name in sorted(closure(modules)):
-        digest.update(f"{name} {_code(_path(name))}\n".encode())
+        digest.update(f"{name} {_read(_path(name))[1]}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -42,7 +42,7 @@ def closure(modules: Iterable[str]) -> set[str]:
         name = left.pop()
         if name not in found and _path(name).exists():
             found.add(name)
-            left += _imports(_path(name))
+            left += _read(_path(name))[0]
     return found
 
 
@@ -52,26 +52,21 @@ def _path(module: str) -> Path:
 
 
 @cache
-def _imports(path: Path) -> list[str]:
-    """Modules of our rooms that a file's import statements name, and the packages they lie in."""
+def _read(path: Path) -> tuple[list[str], str]:
+    """Modules of our rooms that a file's import statements name, with the packages they lie in; and the hash of its
+    syntax tree without docstrings (comments are not in the tree)."""
     names: list[str] = []
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    tree = ast.parse(path.read_text("utf-8"))
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    packages = {".".join(name.split(".")[: depth + 1]) for name in names for depth in range(name.count(".") + 1)}
-    return sorted(name for name in packages if name.split(".")[0] in ROOMS)
-
-
-@cache
-def _code(path: Path) -> str:
-    """Hash of the file's syntax tree without docstrings (comments are not in the tree)."""
-    tree = ast.parse(path.read_text("utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    packages = {".".join(name.split(".")[: depth + 1]) for name in names for depth in range(name.count(".") + 1)}
+    imports = sorted(name for name in packages if name.split(".")[0] in ROOMS)
+    return imports, hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
 @cache

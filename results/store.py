@@ -73,6 +73,22 @@ class Store:
             )
         return self.runs / run_id[:2] / name
 
+    def check_writable(self) -> None:
+        """Refuse a store that cannot be written, before hours of runs and not after.
+
+        Raises:
+            ResultsError: its folder cannot be made, or no file in it.
+        """
+        try:
+            self.runs.mkdir(parents=True, exist_ok=True)
+            probe = self.runs / f".{os.getpid()}.{secrets.token_hex(4)}{_TEMPORARY}"
+            probe.write_bytes(b"\n")  # a full disk takes an empty file
+            probe.unlink()
+        except OSError as error:
+            raise ResultsError(
+                f"--results {self.root}: cannot be written ({error.strerror}); free space or choose another --results"
+            ) from None
+
     def put(self, record: RunRecord) -> Path:
         """Write a record, in place of an older one of the same key; on return it is on the disk.
 
