@@ -122,6 +122,7 @@ def run_models(
         UserError, PartitionError, StrategyError: the spec does not fit the data; nothing was trained.
         RuntimeError: the run failed.
     """
+    _make_ready(spec, data, engine)
     wall, cpu = perf_counter(), process_time()
     audit.check(spec, engine)
     offices = deal_rows(spec, data)
@@ -133,6 +134,15 @@ def run_models(
     add_privacy(record, spec, data, (server, clients), outcome)
     audit.add_audit(record, spec, data, offices, (server, clients), outcome)
     return decode_fields(record), outcome.models
+
+
+def _make_ready(spec: RunSpec, data: RunData, engine: str) -> None:
+    """What is done once a process or once a machine, and before the clock, for it is no cost of a run: load what
+    trains and scores, compile it on a new machine, hash the sources."""
+    from experiments.training import machine_code  # numba, which what only plans or reads runs does without
+
+    machine_code.make_ready(spec, data.train.x.shape[1:], len(data.about.classes))
+    sources(spec, engine)
 
 
 def advance(
@@ -147,6 +157,7 @@ def advance(
     ours = spec.strategy.local_dp
     if ours and ours.means and ours.secure_rng:
         raise UserError("a run that goes on in parts would release its feature means anew: set secure_rng=false")
+    _make_ready(spec, data, "inprocess")
     wall, cpu = perf_counter(), process_time()
     offices = deal_rows(spec, data)
     server, clients = sides(spec, data, offices)

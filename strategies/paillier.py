@@ -48,6 +48,7 @@ class Paillier(Protected):
         "server and one office": "all updates",
     }
     examples: ClassVar[tuple[str, ...]] = ("paillier",)
+    kernels: ClassVar[tuple[str, ...]] = ("strategies.maths.lanes",)  # compiled, for its powers
 
     key_bits: int = field(default=3072, kw_only=True)
     key: str = field(default="safe", kw_only=True)
