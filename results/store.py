@@ -74,20 +74,8 @@ class Store:
         return self.runs / run_id[:2] / name
 
     def check_writable(self) -> None:
-        """Refuse a store that cannot be written, before hours of runs and not after.
-
-        Raises:
-            ResultsError: its folder cannot be made, or no file in it.
-        """
-        try:
-            self.runs.mkdir(parents=True, exist_ok=True)
-            probe = self.runs / f".{os.getpid()}.{secrets.token_hex(4)}{_TEMPORARY}"
-            probe.write_bytes(b"\n")  # a full disk takes an empty file
-            probe.unlink()
-        except OSError as error:
-            raise ResultsError(
-                f"--results {self.root}: cannot be written ({error.strerror}); free space or choose another --results"
-            ) from None
+        """As `check_writable` of the folder of runs."""
+        check_writable(self.runs)
 
     def put(self, record: RunRecord) -> Path:
         """Write a record, in place of an older one of the same key; on return it is on the disk.
@@ -178,6 +166,10 @@ class Store:
             path.unlink()
         except FileNotFoundError:
             raise ResultsError(f"{path}: no such run; `results ls` lists those there are") from None
+        except OSError as error:
+            raise ResultsError(
+                f"{path}: cannot be removed ({error.strerror}); ask its owner, or name another --results"
+            ) from None
         _flush_folder(path.parent)
 
     def merge(self, other: Store) -> Merged:
@@ -249,6 +241,28 @@ class Store:
                 f"{path}: cannot be written ({error.strerror}); free space or choose another --results"
             ) from None
         return path
+
+
+def check_writable(folder: Path, option: str = "--results") -> None:
+    """Refuse a folder that cannot be written, before hours of runs and not after. It is made if need be.
+
+    Args:
+        option: of the command line, by which another is chosen.
+
+    Raises:
+        ResultsError: the folder cannot be made, or no file in it.
+    """
+    probe = folder / f".{os.getpid()}.{secrets.token_hex(4)}{_TEMPORARY}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"\n")  # a disk that is full takes an empty file
+        probe.unlink()
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+        raise ResultsError(
+            f"{folder}: cannot be written ({error.strerror}); free space or choose another {option}"
+        ) from None
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -15,7 +15,7 @@ from experiments.keys import keys_of_sweep, sampled_runs
 from experiments.plan import Loaded, Plan, check, estimate, plan
 from experiments.sweep import Summary
 from experiments.sweep import sweep as sweep_all
-from results.store import Store
+from results.store import Store, check_writable
 
 
 def main(options: argparse.Namespace) -> int:
@@ -25,6 +25,10 @@ def main(options: argparse.Namespace) -> int:
     grid, loaded, found = load_grid_with_data(options)
     store = Store(options.results)
     todo = plan(loaded.specs, store, options.engine, options.rerun_stale)
+    if todo.todo and not options.dry_run:
+        store.check_writable()
+    if not (options.no_report or options.dry_run):
+        check_writable(report_folder(options, grid), "--out")
     check(loaded, todo.todo, options.engine)
     if options.strict and todo.stale:
         raise UserError(f"{len(todo.stale)} stored runs were made by other code; --rerun-stale makes them again")

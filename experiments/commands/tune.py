@@ -19,6 +19,7 @@ from experiments.study import Cell, Terms, cells_of, runs_to_check, several
 from experiments.tune import TuningError, alone
 from experiments.tune import tune as tune_all
 from results import ResultsError
+from results.store import Store, check_writable
 from results.tuned import FIXED_EPOCHS, Winner, find
 
 
@@ -32,11 +33,13 @@ def main(options: argparse.Namespace) -> int:
     cells = cells_of(loaded.specs, ("local_epochs",) if options.fixed_epochs else ())
     for name, values in several(loaded.specs).items():
         say(f"{name} is {', '.join(values)} in the grid; tuning starts from the first that a cell has")
-    check(loaded, runs_to_check(cells, terms))
     folder = options.results / "tuned"
     folder = folder / FIXED_EPOCHS if options.fixed_epochs else folder
     folder = folder / f"seed-{terms.seed}" if terms.seed else folder
     check_effort(cells, terms, folder)
+    check_writable(folder)
+    Store(folder).check_writable()
+    check(loaded, runs_to_check(cells, terms))
     started = perf_counter()
     with alone(folder):
         storage = storage_of(options.storage or f"journal:{folder / 'studies.journal'}")
