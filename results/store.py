@@ -217,7 +217,9 @@ class Store:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise ResultsError(f"{self.runs}: cannot be listed ({error.strerror}); expected a folder of runs") from None
+            raise ResultsError(
+                f"{self.runs}: cannot be listed ({error.strerror}); expected a folder of runs: choose another --results"
+            ) from None
         for shard in shards:
             with os.scandir(shard) as entries:
                 yield from entries
