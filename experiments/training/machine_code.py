@@ -2,7 +2,8 @@
 
 numba compiles a kernel when its module is first imported on a machine, and keeps the machine code beside that module;
 every later process reads it in a tenth of a second. The first compilation is no cost of a run, so it is done here: by
-one process at a time, which says so, while others wait for it and read what it left.
+one process at a time, which says so, while others wait for it and read what it left. `make install` runs this file,
+which compiles all there is.
 """
 
 from __future__ import annotations
@@ -137,3 +138,7 @@ def _alone() -> Iterator[None]:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    load(SECONDS)
