@@ -36,24 +36,22 @@ from numpy.typing import NDArray
 
 from experiments.engines import inprocess
 from experiments.errors import UserError
-from experiments.privacy import person_bounds
 from experiments.seeds import Purpose, stream
 from experiments.training.evaluation import Rows, row_losses
 from strategies import Workload
 from strategies.dp_sgd import DpSgd
 from strategies.fedavg import FedAvg
+from strategies.privacy.plan import person_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from experiments.federation import Outcome, ServerSide
-    from experiments.run import RunData
+    from experiments.federation import Outcome
+    from experiments.run import RunData, Sides
     from experiments.spec import RunSpec
     from experiments.training.clients import ClientSide
     from partitions import Deal
     from strategies import Strategy
-
-    Sides = tuple[ServerSide, ClientSide]
 
 STRETCH = 1 / 3  # of every recording
 GUESSED, FEW = 0.25, 100  # a guess for this share of the canaries, and for all where they are few; fixed before any run
@@ -110,9 +108,7 @@ def _keep(work: Workload, kept: NDArray[np.bool_], persons: Ints) -> Workload:
 
 def unit_of(spec: RunSpec) -> str:
     """Whose membership is guessed: the unit of the promise, a window where nothing is promised."""
-    if spec.strategy.central_dp:
-        return "client"
-    return spec.strategy.local_dp.unit if spec.strategy.local_dp else "window"
+    return spec.strategy.protects or "window"
 
 
 def plan(spec: RunSpec, data: RunData, offices: Deal) -> Canaries:
@@ -234,7 +230,7 @@ def reference(spec: RunSpec, data: RunData, offices: Deal, canaries: Canaries, f
     """
     if canaries.unit != "window":
         return None
-    from experiments.run import sides  # which imports this module
+    from experiments.run import set_up  # which reaches this module
 
     ours = spec.strategy.local_dp
     plain: Strategy = FedAvg()
@@ -247,8 +243,9 @@ def reference(spec: RunSpec, data: RunData, offices: Deal, canaries: Canaries, f
         train=tuple(rows[~np.isin(rows, never)] for rows in offices.train),
         validation=tuple(rows[:0] for rows in offices.validation),
     )
-    server, clients = sides(spec, dataclasses.replace(data, test=None), offices)
-    outcome = inprocess.run(dataclasses.replace(server, first=first), clients, len(clients.workloads))
+    sides = set_up(spec, dataclasses.replace(data, test=None), offices)
+    server, clients = dataclasses.replace(sides.server, first=first), sides.clients
+    outcome = inprocess.run(server, clients, len(clients.workloads))
     return None if outcome.diverged or outcome.models is None else _known(clients, outcome.models[0])
 
 
@@ -272,8 +269,7 @@ def add_audit(
     if not spec.audit or record["status"] != "ok" or outcome.models is None:
         return
     canaries = plan(spec, data, offices)
-    server, clients = sides
-    first = server.first if clients.first is None else clients.first()
+    clients, first = sides.clients, sides.first()
     known = reference(spec, data, offices, canaries, first)
     if known is None:
         known = _known(clients, first)

@@ -1,35 +1,188 @@
-"""The server side of a run: Flower's own round loop over our Grid, and what comes of it.
+"""The server side of a run: the round loop, the server of a plain federation, and what comes of them.
 
-`ServerSide` pickles and is called with the Grid that an engine offers. The loop is `Strategy.start` of Flower:
-configure, send, aggregate, evaluate, for every round. A run may be stopped after any round and go on from its
-`Checkpoint`, with the bits of a run that was never stopped.
+    broadcast -> the cohort opens, trains, closes -> mean, or all updates -> the strategy's step -> score
+
+`rounds` is the loop. It calls the public methods of a Flower strategy in the order of Flower's own `start`, so that any
+Flower strategy runs in it, and ours in Flower's. `ServerSide` pickles and is called with the Grid that an engine
+offers. A run may be stopped after any round and go on from its `Checkpoint`, with the bits of a run that was never
+stopped.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import random
 from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from flwr.app import ArrayRecord
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
+from experiments.engines.flower import Adapter, Post, arrays_in, arrays_record
 from experiments.engines.grid import Diverged, OrderedGrid, who_is_who
 from experiments.seeds import Purpose, stream
 from experiments.training.evaluation import Evaluation, Evaluator, Rows, from_metrics
-from strategies import Federation, Memory
-from strategies.protection.meter import Meter
-from strategies.wire import pack, unpack
+from strategies.base import Federation, Letter, Memory, Prepared, Round, Strategy
 
 if TYPE_CHECKING:
     from flwr.serverapp.strategy import Strategy as FlowerStrategy
 
     from experiments.spec import RunSpec
+
+
+Score = Callable[[int, ArrayRecord, MetricRecord | None, MetricRecord | None], None]
+
+
+def rounds(
+    strategy: FlowerStrategy, grid: Grid, arrays: ArrayRecord, numbers: Iterable[int], score: Score,
+    seconds: dict[str, float],
+) -> None:  # fmt: skip
+    """Train for the rounds of these numbers, and score each.
+
+    Args:
+        strategy: Flower's interface: ours in an `Adapter`, or one of Flower's own.
+        grid: how the offices are reached.
+        arrays: the model that the first round starts from.
+        score: called at the end of a round with its number, the model, and the figures of training and evaluation.
+        seconds: `aggregate_s` grows by what the server's step takes.
+
+    Raises:
+        RuntimeError: an aggregation returned nothing. Flower's loop would go on with the old model.
+    """
+    asked_to_train, asked_to_score = ConfigRecord(), ConfigRecord()
+    for number in numbers:
+        begin = getattr(grid, "begin", None)
+        if begin is not None:  # our Grid draws the round's cohort
+            begin(number)
+        replies = grid.send_and_receive(strategy.configure_train(number, arrays, asked_to_train, grid))
+        started = perf_counter()
+        following, trained = strategy.aggregate_train(number, replies)
+        seconds["aggregate_s"] += perf_counter() - started
+        if following is None:
+            raise RuntimeError(f"round {number}: {type(strategy).__name__} aggregated nothing")
+        arrays = following
+        replies = grid.send_and_receive(strategy.configure_evaluate(number, arrays, asked_to_score, grid))
+        score(number, arrays, trained, strategy.aggregate_evaluate(number, replies))
+
+
+class PlainServer:
+    """The server of a federation in the open: it holds the model and the strategy's state, and sees every update.
+
+    Args:
+        strategy: one of ours.
+        federation: what it may know.
+        until: the last round, after which offices score the models of their own, if they have any.
+    """
+
+    def __init__(self, strategy: Strategy, federation: Federation, until: int | None = None) -> None:
+        self.strategy, self.federation, self.until = strategy, federation, until
+        self.x: Any = None
+        self.state: Mapping[str, Any] | None = None
+        self.taken = [0] * federation.clients  # the last round in which each office's update was taken
+
+    def begin(self, post: Post) -> None:
+        """Nothing has to be set up."""
+
+    def broadcast(self, number: int, x: Any, post: Post) -> Letter | Mapping[int, Letter]:
+        """The model and what the strategy adds to it; to each office its own model where offices have such."""
+        self.x = x
+        if self.state is None:
+            self.state = self.strategy.start(x, self.federation)
+        if self.strategy.own_models:
+            return {office: Letter(self._config(number), {"w": x[office]}) for office in post.cohort}
+        return Letter(self._config(number), {"w": x, **self.strategy.broadcast(self.state)})
+
+    def _config(self, number: int) -> dict[str, Any]:
+        """The round, and for strategies that remember, whose updates were taken: memory is committed by that."""
+        config: dict[str, Any] = {"server-round": number}
+        return config | ({"taken": self.taken} if self.strategy.overrides("close") else {})
+
+    def take(self, number: int, replies: list[tuple[int, Letter]], post: Post) -> tuple[Any, float | None]:
+        """The strategy's step: from means where it makes do with them, else from every update."""
+        strategy, sent = self.strategy, [letter.arrays for _, letter in replies]
+        told = [letter.metrics for _, letter in replies]
+        answered = self._round(number, [office for office, _ in replies], told)
+        losses = [figures["train_loss"] for figures in told if "train_loss" in figures]
+        for office in answered.offices:
+            self.taken[office] = number
+        state: Any = self.state
+        if strategy.own_models:
+            new = self.x.copy()
+            for office, arrays in zip(answered.offices, sent, strict=True):
+                new[office] = arrays["w"]
+        elif strategy.overrides("aggregate"):
+            new, state = strategy.aggregate(self.x, _stacked(sent, self.x), state, answered)
+        elif not sent:
+            raise RuntimeError(f"round {number}: no update is left")
+        elif not strategy.overrides("server_step") and "w" in sent[0]:
+            new = _mean([arrays["w"] for arrays in sent], answered.weights.tolist())
+        else:
+            new, state = strategy.server_step(self.x, self._means(sent, answered), state, answered)
+        if new is None:
+            raise RuntimeError(f"round {number}: {type(strategy).__name__} aggregated nothing")
+        self.x, self.state = new.astype(self.x.dtype, copy=False), state
+        if not losses or len(losses) < len(told):  # under differential privacy no office tells its loss
+            return self.x, None
+        if strategy.own_models:
+            return self.x, sum(losses) / len(losses)
+        return self.x, sum(p * loss for p, loss in zip(answered.weights.tolist(), losses, strict=True))
+
+    def _round(self, number: int, offices: list[int], told: list[dict[str, Any]]) -> Round:
+        examples = [int(figures.get("num-examples", 0)) for figures in told]
+        steps = [int(figures.get("num-batches", 0)) for figures in told]
+        weights = [self.strategy.weight(*counts) for counts in zip(examples, steps, strict=True)]
+        total = sum(weights)
+        shares = np.array([weight / total for weight in weights])
+        federation = self.federation
+        return Round(
+            number, federation.clients, federation.cohort, offices, shares, np.array(examples), np.array(steps)
+        )
+
+    def _means(self, sent: list[dict[str, Any]], answered: Round) -> dict[str, Any]:
+        """The weighted mean of all that was sent, by name; of models less the model that was sent out."""
+        shares = answered.weights.tolist()
+        means = {name: _mean([arrays[name] for arrays in sent], shares) for name in sent[0]}
+        w = means.pop("update") if "update" in means else means.pop("w") - self.x
+        return {"w": w, **means}
+
+    def ask(self, number: int, post: Post) -> Mapping[int, Letter]:
+        """After the last round every office scores the model of its own, where the strategy gives it one."""
+        if number != self.until or not self.strategy.overrides("personal"):
+            return {}
+        arrays = {"w": self.x, **self.strategy.broadcast(self.state or {})}
+        return {office: Letter(self._config(number), arrays) for office in post.everyone}
+
+    def hear(self, number: int, replies: list[tuple[int, Letter]], post: Post) -> Mapping[str, Any] | None:
+        """The accuracy of each office's own model, nan for an office without one."""
+        if not replies:
+            return None
+        found = {office: letter.metrics["personal-accuracy"] for office, letter in replies}
+        return {"personal-accuracy": [float(found.get(office, math.nan)) for office in range(self.federation.clients)]}
+
+
+def _mean(vectors: list[Any], shares: list[float]) -> Any:
+    """sum_k p_k v_k of vectors, other arrays, or numbers."""
+    from strategies.maths.vectors import weighted_mean  # compiled: what only plans a sweep does without
+
+    if vectors[0].ndim == 1:
+        return weighted_mean(vectors, shares)
+    total = sum(p * vector for p, vector in zip(shares, vectors, strict=True))
+    return float(total) if vectors[0].ndim == 0 else total
+
+
+def _stacked(sent: list[dict[str, Any]], x: Any) -> dict[str, Any]:
+    """Every office's own, by name, (K, ...); `w` holds changes in float64, whatever was sent."""
+    if not sent:
+        return {"w": np.zeros((0, len(x)))}
+    rows = {name: np.stack([arrays[name] for arrays in sent]) for name in sent[0]}
+    w = rows.pop("update").astype(np.float64) if "update" in rows else rows.pop("w").astype(np.float64) - x
+    return {"w": w, **rows}
 
 
 @dataclass
@@ -46,6 +199,7 @@ class Outcome:
         bytes_by_round: of all clients, by (`up` or `down`, round), under protection alone.
         seconds: by phase.
         meters: of a protected run's server, and of its clients where the engine can see them.
+        personal: accuracy of each client's own model on its own validation rows; empty where there are none.
     """
 
     rounds: list[dict[str, Any]] = field(default_factory=list)
@@ -59,7 +213,8 @@ class Outcome:
     trained: list[int] = field(default_factory=list)
     bytes_by_round: Counter[tuple[str, int]] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=dict)
-    meters: list[Meter] = field(default_factory=list)
+    meters: list[Any] = field(default_factory=list)
+    personal: list[float | None] = field(default_factory=list)
 
     def add(self, grid: OrderedGrid) -> None:
         """What a Grid counted since it was made."""
@@ -78,7 +233,7 @@ class Checkpoint:
     Attributes:
         outcome: up to here.
         arrays: the model, or models, as the server would send them next; empty under protection.
-        server: attributes of the Flower strategy.
+        server: attributes of the server.
         memories: what offices remember, by client.
         generators: states of Python's and NumPy's global generators, for strategies that draw from them.
     """
@@ -101,27 +256,61 @@ class ServerSide:
 
     Attributes:
         spec: the run's options.
+        prepared: the strategy with its plan, without the plan's reports.
         first: first weights of the model, (d,); empty under protection, where the offices make them.
         clients: number of clients.
         classes, shape: of the data.
         test: the common test rows, or None.
         validation: validation rows by office.
-        measured, noise_multiplier: as in `Federation`.
     """
 
     spec: RunSpec
+    prepared: Prepared
     first: NDArray[np.float32]
     clients: int
     classes: int
     shape: tuple[int, ...]
     test: Rows | None
     validation: tuple[Rows, ...]
-    measured: frozenset[int] | None = None
-    noise_multiplier: float = 0.0
 
     def __call__(self, inner: Grid) -> Outcome:
         """Run all rounds."""
         return self.advance(inner, None, self.spec.rounds)[0]
+
+    def grid(self, inner: Grid, first_round: int = 1) -> OrderedGrid:
+        """Our Grid over an engine's."""
+        spec, prepared = self.spec, self.prepared
+        return OrderedGrid(
+            inner,
+            who_is_who(inner, self.clients),
+            spec.seed,
+            spec.cohort(self.clients),
+            spec.reject_nonfinite and prepared.rejects,
+            first_round=first_round,
+            dropout=spec.dropout,
+            protected=prepared.strategy.protected,
+            poisson=prepared.poisson,
+        )
+
+    def strategy(self, until: int) -> FlowerStrategy:
+        """The Flower strategy that runs the rounds."""
+        federation = Federation(self.clients, self.spec.cohort(self.clients), self.spec.seed)
+        prepared = self.prepared
+
+        def adapted(strategy: Strategy) -> FlowerStrategy:
+            return Adapter(PlainServer(strategy, federation, until))
+
+        if prepared.flower is not None:
+            found: FlowerStrategy = prepared.flower(federation, adapted)
+            return found
+        if prepared.server is not None:
+            return Adapter(prepared.server(federation, until=until))
+        return adapted(prepared.strategy)
+
+    def arrays(self) -> ArrayRecord:
+        """The model, or models, that the first round starts from; nothing under protection."""
+        strategy, federation = self.prepared.strategy, Federation(self.clients, self.spec.cohort(self.clients))
+        return ArrayRecord() if strategy.protected else arrays_record({"w": strategy.initial(self.first, federation)})
 
     def advance(self, inner: Grid, start: Checkpoint | None, until: int) -> tuple[Outcome, Checkpoint | None]:
         """Run from a checkpoint, or from the first weights, to the end of round `until`.
@@ -130,138 +319,79 @@ class ServerSide:
             the outcome, that of earlier rounds included, and a checkpoint without the offices' memories, which are
             the engine's; None where the run diverged.
         """
-        spec = self.spec
-        cohort = spec.cohort(self.clients)
-        done = start.round if start else 0
-        grid = OrderedGrid(
-            inner,
-            who_is_who(inner, self.clients),
-            spec.seed,
-            cohort,
-            spec.reject_nonfinite and spec.strategy.central_dp is None,  # who is left out would depend on the others
-            rounds_done=done,
-            dropout=spec.dropout,
-            protected=spec.strategy.protected,
-            poisson=_poisson(spec),
-        )
-        federation = Federation(self.clients, cohort, len(self.first), spec.seed, self.measured, self.noise_multiplier)
-        if spec.strategy.global_random:
+        spec, done = self.spec, start.round if start else 0
+        grid = self.grid(inner, done + 1)
+        drawing = self.prepared.strategy.global_random
+        if drawing:
             seed = int(stream(spec.seed, Purpose.STRATEGY).integers(2**32))
             random.seed(seed)
             np.random.seed(seed)  # noqa: NPY002
-        watch = _Watch(self, done)
-        strategy = spec.strategy.server(grid, federation)
-        arrays = spec.strategy.initial(self.first, federation)
+        strategy, arrays, watch = self.strategy(until), self.arrays(), _Watch(self)
+        held = vars(strategy.server if isinstance(strategy, Adapter) else strategy)
         if start:
-            watch.outcome, arrays = copy.deepcopy(start.outcome), start.arrays
-            vars(strategy).update(copy.deepcopy(start.server))
+            watch.outcome = copy.deepcopy(start.outcome)
+            arrays = arrays if self.prepared.strategy.protected else arrays_record({"w": start.arrays})
+            held.update(copy.deepcopy(start.server))
             if start.generators:
                 random.setstate(start.generators[0])
                 np.random.set_state(start.generators[1])  # noqa: NPY002
-        watched = watch.over(strategy)
-        try:
-            first = ArrayRecord() if spec.strategy.protected else pack(arrays)
-            watched.start(grid, initial_arrays=first, num_rounds=until - done, evaluate_fn=watch.evaluate)
-        except Diverged as reason:
-            watch.outcome.diverged = str(reason)
         outcome = watch.outcome
+        try:
+            rounds(strategy, grid, arrays, range(done + 1, until + 1), watch.score, outcome.seconds)
+        except Diverged as reason:
+            outcome.diverged = str(reason)
         outcome.add(grid)
-        if hasattr(strategy, "meter"):  # a checkpoint has carried it on; those of the clients stay beside it
-            outcome.meters[:1] = [strategy.meter]
+        if "meter" in held:  # a checkpoint has carried it on; those of the clients stay beside it
+            outcome.meters[:1] = [held["meter"]]
         if outcome.diverged:
             return outcome, None
-        generators = None
-        if spec.strategy.global_random:
-            generators = (random.getstate(), np.random.get_state())  # noqa: NPY002
-        return outcome, Checkpoint(outcome, watch.arrays, _state(strategy), {}, generators)
-
-
-def _poisson(spec: RunSpec) -> bool:
-    """Whether clients take part by coins of their own."""
-    central = spec.strategy.central_dp
-    return central is not None and central.sampling == "poisson"
-
-
-def _state(strategy: FlowerStrategy) -> dict[str, Any]:
-    """What a Flower strategy holds besides functions and its Grid: its state is among it, in place or rebound."""
-    return {
-        name: value for name, value in vars(strategy).items() if not callable(value) and not isinstance(value, Grid)
-    }
+        generators = (random.getstate(), np.random.get_state()) if drawing else None  # noqa: NPY002
+        passing = ("strategy", "federation", "until", "post")  # each part of a run is given its own
+        kept = {
+            name: value
+            for name, value in held.items()
+            if not callable(value) and not isinstance(value, Grid) and name not in passing
+        }
+        return outcome, Checkpoint(outcome, watch.arrays, kept, {}, generators)
 
 
 class _Watch:
-    """Looks at every round: scores the models, times the phases, and does not let a silent failure pass."""
+    """Scores the model of every round, and does not let one that is not finite pass."""
 
-    def __init__(self, side: ServerSide, done: int) -> None:
+    def __init__(self, side: ServerSide) -> None:
         self.outcome = Outcome(seconds={"train_s": 0.0, "aggregate_s": 0.0, "evaluate_s": 0.0})
-        self.done = done  # rounds before this start: Flower's loop counts from 1
         self.arrays: NDArray[Any] = side.first
-        self.train_loss: float | None = None
         self.classes = side.classes
-        self.seen: Evaluation | None = None  # by an office, under protection
         self.evaluator = None
-        if not side.spec.strategy.protected:
+        if not side.prepared.strategy.protected:
             self.evaluator = Evaluator(side.spec.model, side.classes, side.shape, side.test, side.validation)
 
-    def over(self, strategy: FlowerStrategy) -> FlowerStrategy:
-        """Time the aggregation; Flower's loop would keep the old model silently if it returned nothing."""
-        configure, aggregate = strategy.configure_train, strategy.aggregate_train
-
-        def counted(server_round: int, *rest: Any) -> Any:
-            return configure(self.done + server_round, *rest)
-
-        def checked(server_round: int, replies: Any) -> Any:
-            server_round += self.done
-            started = perf_counter()
-            arrays, metrics = aggregate(server_round, replies)
-            self.outcome.seconds["aggregate_s"] += perf_counter() - started
-            if arrays is None:
-                raise RuntimeError(f"round {server_round}: {type(strategy).__name__} aggregated nothing")
-            self.train_loss = float(str(metrics["train_loss"])) if metrics and "train_loss" in metrics else None
-            return arrays, metrics
-
-        strategy.configure_train = counted  # type: ignore[method-assign, assignment]
-        strategy.aggregate_train = checked  # type: ignore[method-assign]
-        if self.evaluator is None:
-            ask, hear = strategy.configure_evaluate, strategy.aggregate_evaluate
-
-            def asked(server_round: int, *rest: Any) -> Any:
-                return ask(self.done + server_round, *rest)
-
-            def heard(server_round: int, replies: Any) -> Any:
-                metrics = hear(self.done + server_round, replies)
-                self.seen = from_metrics(metrics, self.classes) if metrics else None
-                return metrics
-
-            strategy.configure_evaluate = asked  # type: ignore[method-assign, assignment]
-            strategy.aggregate_evaluate = heard  # type: ignore[method-assign]
-        return strategy
-
-    def evaluate(self, round_: int, arrays: ArrayRecord) -> None:
-        """A row for the record. Round 0, the first weights, is not scored."""
-        if round_ == 0:
-            return
-        round_ += self.done
+    def score(self, number: int, arrays: ArrayRecord, trained: MetricRecord | None, heard: MetricRecord | None) -> None:
+        """A row for the record, from the model, or under protection from what an office says of it."""
         started = perf_counter()
+        models = None
         if self.evaluator is None:
-            seen, models = self.seen, None
-            assert seen is not None
+            assert heard is not None
+            seen = from_metrics(heard, self.classes)
         else:
-            self.arrays = unpack(arrays)
+            self.arrays = next(iter(arrays_in(arrays).values()))
             models = np.atleast_2d(self.arrays).astype(np.float32, copy=False)
             if not np.isfinite(models).all():
-                raise Diverged(f"round {round_}: the model is not finite")
+                raise Diverged(f"round {number}: the model is not finite")
             seen = self.evaluator(models)
         row = {
-            "round": round_,
+            "round": number,
             "test_accuracy": seen.test_accuracy,
             "test_loss": seen.test_loss,
             "test_macro_f1": seen.test_macro_f1,
             "validation_accuracy": seen.validation_accuracy,
-            "train_loss": self.train_loss,
+            "train_loss": float(str(trained["train_loss"])) if trained and "train_loss" in trained else None,
         }
         self.outcome.seconds["evaluate_s"] += perf_counter() - started
         if seen.test_loss is not None and not np.isfinite(seen.test_loss):
-            raise Diverged(f"round {round_}: the test loss is not finite")
+            raise Diverged(f"round {number}: the test loss is not finite")
+        if heard is not None and "personal-accuracy" in heard:
+            told: Any = heard["personal-accuracy"]
+            self.outcome.personal = [None if math.isnan(value) else value for value in told]
         self.outcome.models, self.outcome.evaluation = models, seen
         self.outcome.rounds.append(row)

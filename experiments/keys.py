@@ -18,8 +18,8 @@ from pathlib import Path
 from time import perf_counter
 
 from experiments.spec import RunSpec
-from experiments.training.clients import Keys
 from strategies.protection.base import Protected
+from strategies.protection.plan import Keys
 from strategies.protection.vault import Vault, make_vault
 
 SAMPLE = 2  # the round that a sweep measures: the first one also warms up

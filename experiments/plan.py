@@ -11,18 +11,18 @@ from time import perf_counter
 
 import numpy as np
 
-from experiments import audit, privacy
+from experiments import audit
 from experiments.data import SOURCES, load, load_default
 from experiments.engines import flower
-from experiments.run import RunData, deal_rows, prepare, resolved, sources
+from experiments.run import RunData, deal_rows, prepare, resolved, setting_of, sources
 from experiments.seeds import Purpose, stream
-from experiments.spec import RunSpec
+from experiments.spec import STRATEGIES, RunSpec
 from experiments.training.clients import ClientSide, trainer
 from experiments.training.evaluation import Evaluator, Rows
-from experiments.training.schedule import steps_a_round
+from experiments.training.schedule import job, steps_a_round
 from partitions import Deal
 from results.store import Store
-from strategies import Federation, Job, Workload
+from strategies.base import Prepared, Workload
 
 DataKey = tuple[str, ...]
 
@@ -104,11 +104,9 @@ def check(loaded: Loaded, specs: Iterable[RunSpec] | None = None, engine: str = 
             kernels |= set(machine_code.modules_of(spec, shape, classes))
             if spec.model.widths(shape, classes) is None:  # else it takes any rows, and PyTorch is not needed
                 spec.model.module(shape, classes)
-            clients = len(workloads)
-            spec.strategy.server(None, Federation(clients, spec.cohort(clients), 1, spec.seed))  # type: ignore[arg-type]
+            spec.strategy.check(setting_of(spec, data, workloads))
             if spec.dropout:
-                spec.dropout.check(spec.strategy.phases, clients, spec.rounds)
-            privacy.check(spec, data, workloads)
+                spec.dropout.check(spec.strategy.phases, len(workloads), spec.rounds)
     # Last, so that a mistake is told at once; and before any worker starts, so that all of them find it done.
     machine_code.load(kernels)
 
@@ -173,13 +171,15 @@ def _rates(spec: RunSpec, data: RunData, steps: int = 20) -> tuple[float, float]
     shape, classes = data.train.x.shape[1:], len(data.about.classes)
     size = len(data.train.y) // spec.clients if spec.batch_size == "full" else int(spec.batch_size)
     rows = np.arange(min(size * steps, len(data.train.y)))
-    alone = trainer(ClientSide(spec, data.train.x, data.train.y, classes, (Workload(rows, steps),)))
-    job = Job(spec.model.first_weights(shape, classes, stream(0, Purpose.INITIAL_WEIGHTS)), 1)
+    work = (Workload(rows, steps),)
+    plain = Prepared(STRATEGIES["fedavg"](), work)
+    alone = trainer(ClientSide(spec, plain, data.train.x, data.train.y, classes, work))
+    todo = job(spec, spec.model.first_weights(shape, classes, stream(0, Purpose.INITIAL_WEIGHTS)), 1, steps)
     first = Rows(data.train.x[:1000], data.train.y[:1000], data.train.person[:1000])
     evaluator = Evaluator(spec.model, classes, shape, first, [])
-    alone.train([job], [0])
-    a_step = _median_seconds(lambda: alone.train([job], [0])) / steps
-    a_row = _median_seconds(lambda: evaluator(job.w[None])) / len(first)
+    alone.train([todo], [0])
+    a_step = _median_seconds(lambda: alone.train([todo], [0])) / steps
+    a_row = _median_seconds(lambda: evaluator(todo.w[None])) / len(first)
     return a_step, a_row
 
 

@@ -15,22 +15,72 @@ import platform
 import subprocess
 from collections.abc import Iterable
 from functools import cache
+from importlib.machinery import PathFinder
 from pathlib import Path
+from sysconfig import get_path
 
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("experiments", "strategies", "partitions")
 COMMIT = "FEDERATED_OFFICES_COMMIT"
+_INSTALLED = tuple(Path(get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 LIBRARIES = ("numpy", "numba", "torch", "flwr", "ray", "scipy", "pandas")
 
 
+def sources_hash(
+    modules: frozenset[str], tables: tuple[tuple[str, str], ...] = (), own: frozenset[str] = frozenset()
+) -> str:
+    """Hash (16 hex digits) of the code that a result comes from.
+
+    Args:
+        modules: with every module of our rooms that they import.
+        tables: that they read.
+        own: modules of the user's, with what they import of the user's; installed ones are known by their version.
+    """
+    ours = _hash_of_ours(modules, tables)
+    files = sorted(own_files(own))
+    if not files:
+        return ours
+    digest = hashlib.sha256(ours.encode())
+    for path in files:  # read anew each time: a notebook's user edits and runs again
+        digest.update(f"{path.name} {_code_of(path.read_text('utf-8'))}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def own_files(modules: Iterable[str]) -> set[Path]:
+    """The files of a user's modules and of all that they import of the user's, without importing anything."""
+    found: set[Path] = set()
+    left = list(modules)
+    while left:
+        path = _found(left.pop())
+        if path is not None and path not in found:
+            found.add(path)
+            left += _names(path)
+    return found
+
+
+def _found(module: str) -> Path | None:
+    """Where Python would find a module; None of what is ours, built in or installed."""
+    names, path, spec = module.split("."), None, None
+    if names[0] in ROOMS:
+        return None
+    for depth in range(len(names)):
+        spec = PathFinder.find_spec(".".join(names[: depth + 1]), path)
+        if spec is None:
+            return None
+        path = spec.submodule_search_locations
+    origin = Path(spec.origin) if spec and spec.origin and spec.has_location else None
+    if origin is None or origin.suffix != ".py" or any(origin.is_relative_to(folder) for folder in _INSTALLED):
+        return None
+    return origin
+
+
 @cache
-def sources_hash(modules: frozenset[str], tables: tuple[tuple[str, str], ...] = ()) -> str:
-    """Hash (16 hex digits) of the modules, of every module of our rooms that they import, and of tables they read."""
+def _hash_of_ours(modules: frozenset[str], tables: tuple[tuple[str, str], ...]) -> str:
     digest = hashlib.sha256(repr(tables).encode() if tables else b"")
     for name in sorted(closure(modules)):
-        digest.update(f"{name} {_read(_path(name))[1]}\n".encode())
+        digest.update(f"{name} {_code(_path(name))}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -42,7 +92,7 @@ def closure(modules: Iterable[str]) -> set[str]:
         name = left.pop()
         if name not in found and _path(name).exists():
             found.add(name)
-            left += _read(_path(name))[0]
+            left += _imports(_path(name))
     return found
 
 
@@ -52,21 +102,34 @@ def _path(module: str) -> Path:
 
 
 @cache
-def _read(path: Path) -> tuple[list[str], str]:
-    """Modules of our rooms that a file's import statements name, with the packages they lie in; and the hash of its
-    syntax tree without docstrings (comments are not in the tree)."""
+def _imports(path: Path) -> list[str]:
+    """Modules of our rooms that a file's import statements name, and the packages they lie in."""
+    return sorted(name for name in _names(path) if name.split(".")[0] in ROOMS)
+
+
+def _names(path: Path) -> list[str]:
+    """Modules that a file's import statements name, and the packages they lie in."""
     names: list[str] = []
-    tree = ast.parse(path.read_text("utf-8"))
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+    return sorted({".".join(name.split(".")[: depth + 1]) for name in names for depth in range(name.count(".") + 1)})
+
+
+@cache
+def _code(path: Path) -> str:
+    return _code_of(path.read_text("utf-8"))
+
+
+def _code_of(text: str) -> str:
+    """Hash of a file's syntax tree without docstrings (comments are not in the tree)."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
-    packages = {".".join(name.split(".")[: depth + 1]) for name in names for depth in range(name.count(".") + 1)}
-    imports = sorted(name for name in packages if name.split(".")[0] in ROOMS)
-    return imports, hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
 @cache

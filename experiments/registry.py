@@ -34,7 +34,7 @@ class Folder(Mapping[str, type[Any]]):
         return sum(1 for _ in self)
 
     def _modules(self) -> list[str]:
-        return _modules(self.package)
+        return [name for name in _modules(self.package) if f"{self.package}.{name}" != self.base.__module__]
 
     def _offered(self, name: str) -> type[Any] | None:
         module = importlib.import_module(f"{self.package}.{name}")

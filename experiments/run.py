@@ -8,9 +8,10 @@ The caller loads the data and hands training and test rows apart; a tuning run i
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -22,24 +23,21 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments import audit, provenance
-from experiments.claims import add_privacy
+from experiments import provenance
 from experiments.data.dataset import Dataset, split
 from experiments.engines import engine as engine_of
-from experiments.engines import inprocess
+from experiments.engines.grid import cohort_of
 from experiments.errors import UserError
 from experiments.federation import Checkpoint, Outcome, ServerSide
 from experiments.notation import canonical
-from experiments.privacy import central_noise, private_means, private_workloads
-from experiments.protected import add_protection
-from experiments.seeds import Purpose, stream
+from experiments.seeds import Purpose, sequence, stream
 from experiments.spec import DEFAULT_CLIENTS, RunSpec
-from experiments.training.clients import ClientSide, Keys, measured
+from experiments.training.clients import ClientSide, measured
 from experiments.training.evaluation import Evaluation, Rows
-from experiments.training.schedule import steps_a_round
+from experiments.training.schedule import learning_rate, steps_a_round
 from partitions import Deal, Fold, Pool, deal
 from results.record import RunRecord, decode_fields
-from strategies import Strategy, Workload
+from strategies.base import Prepared, Setting, Strategy, Workload
 
 LAST_ROUNDS = 5  # the score is the mean over these; fixed before any run
 OFFICES = ("CBS", "ISTAT", "ONS", "STATCAN")
@@ -100,13 +98,13 @@ def resolved(spec: RunSpec, data: RunData) -> RunSpec:
 Models = NDArray[np.float32]
 
 
-def run(spec: RunSpec, data: RunData, engine: str = "inprocess", keys: Keys | None = None) -> RunRecord:
+def run(spec: RunSpec, data: RunData, engine: str = "inprocess", keys: Any = None) -> RunRecord:
     """Run a (resolved) spec; the record alone of `run_models`."""
     return run_models(spec, data, engine, keys=keys)[0]
 
 
 def run_models(
-    spec: RunSpec, data: RunData, engine: str = "inprocess", moved: int = 0, keys: Keys | None = None
+    spec: RunSpec, data: RunData, engine: str = "inprocess", moved: int = 0, keys: Any = None
 ) -> tuple[RunRecord, Models | None]:
     """Run a (resolved) spec.
 
@@ -124,15 +122,14 @@ def run_models(
     """
     _make_ready(spec, data, engine)
     wall, cpu = perf_counter(), process_time()
-    audit.check(spec, engine)
+    if spec.audit:
+        _audit().check(spec, engine)
     offices = deal_rows(spec, data)
-    server, clients = sides(spec, data, offices, moved, keys)
-    outcome = engine_of(engine)(server, clients, len(clients.workloads))
+    sides = set_up(spec, data, offices, moved, keys)
+    outcome = engine_of(engine)(sides.server, sides.clients, len(sides.clients.workloads))
+    outcome.seconds |= {"wall_s": perf_counter() - wall, "cpu_s": process_time() - cpu}
     record = _record(spec, data, offices, outcome, engine)
-    record["cost"] |= outcome.seconds | {"wall_s": perf_counter() - wall, "cpu_s": process_time() - cpu}
-    add_protection(record, spec, clients, outcome)
-    add_privacy(record, spec, data, (server, clients), outcome)
-    audit.add_audit(record, spec, data, offices, (server, clients), outcome)
+    _add_sections(record, spec, data, offices, sides, outcome)
     return decode_fields(record), outcome.models
 
 
@@ -145,6 +142,22 @@ def _make_ready(spec: RunSpec, data: RunData, engine: str) -> None:
     sources(spec, engine)
 
 
+def _add_sections(
+    record: dict[str, Any], spec: RunSpec, data: RunData, offices: Deal, sides: Sides, outcome: Outcome
+) -> None:
+    """Add what wrappers and the audit say to a record, in place."""
+    record["cost"] |= outcome.seconds
+    sections, record["cost"] = sides.prepared.report(outcome, record["cost"])
+    record |= sections
+    if spec.audit:
+        _audit().add_audit(record, spec, data, offices, sides, outcome)
+
+
+def _audit() -> Any:
+    """Imported by its name, so that the code of a run without an audit does not include it."""
+    return importlib.import_module("experiments.audit")
+
+
 def advance(
     spec: RunSpec, data: RunData, start: Checkpoint | None = None, until: int | None = None
 ) -> tuple[RunRecord, Checkpoint | None]:
@@ -154,28 +167,27 @@ def advance(
         the record, of status `stopped` where rounds are left, with the figures of the rounds so far and the bits of a
         run that was never stopped; and where to go on from, None if it diverged.
     """
-    ours = spec.strategy.local_dp
-    if ours and ours.means and ours.secure_rng:
-        raise UserError("a run that goes on in parts would release its feature means anew: set secure_rng=false")
     _make_ready(spec, data, "inprocess")
     wall, cpu = perf_counter(), process_time()
     offices = deal_rows(spec, data)
-    server, clients = sides(spec, data, offices)
-    outcome, end = inprocess.advance(server, clients, len(clients.workloads), start, until or spec.rounds)
+    sides = set_up(spec, data, offices)
+    if sides.prepared.unresumable:
+        raise UserError(sides.prepared.unresumable)
+    inprocess = importlib.import_module("experiments.engines.inprocess")
+    outcome, end = inprocess.advance(
+        sides.server, sides.clients, len(sides.clients.workloads), start, until or spec.rounds
+    )
     record = _record(spec, data, offices, outcome, "inprocess")
     if end and end.round < spec.rounds:
         record["status"] = "stopped"
     for name, spent in (("wall_s", perf_counter() - wall), ("cpu_s", process_time() - cpu)):
         outcome.seconds[name] = outcome.seconds.get(name, 0.0) + spent  # the checkpoint's outcome: later rounds add up
-    record["cost"] |= outcome.seconds
-    add_protection(record, spec, clients, outcome)
-    add_privacy(record, spec, data, (server, clients), outcome)
-    audit.add_audit(record, spec, data, offices, (server, clients), outcome)
+    _add_sections(record, spec, data, offices, sides, outcome)
     return decode_fields(record), end
 
 
 def attempt(
-    spec: RunSpec, data: RunData, engine: str = "inprocess", moved: int = 0, keys: Keys | None = None
+    spec: RunSpec, data: RunData, engine: str = "inprocess", moved: int = 0, keys: Any = None
 ) -> tuple[RunRecord, Models | None]:
     """As `run_models`, but a run that raises comes back as a record of status `failed` with its error."""
     try:
@@ -183,7 +195,7 @@ def attempt(
     except Exception as error:
         where = "" if isinstance(error, ValueError) else "\n" + "".join(traceback.format_tb(error.__traceback__)[-3:])
         record = failed(spec, data, engine, f"{type(error).__name__}: {error}{where}")
-        if spec.strategy.local_dp or spec.strategy.central_dp:
+        if spec.strategy.protects:
             record = msgspec.structs.replace(record, privacy=_all_spent(spec, data))
         return record, None
 
@@ -196,12 +208,12 @@ def failed(spec: RunSpec, data: RunData, engine: str, error: str) -> RunRecord:
 def _all_spent(spec: RunSpec, data: RunData) -> dict[str, Any] | None:
     """What a run may have spent that failed: how far it came is lost with it, so all of its budget. None where it
     could not even be set up."""
-    record = _frame(spec, data, "inprocess")
     with suppress(Exception):
-        both = sides(spec, data, deal_rows(spec, data))
-        rounds = [spec.rounds] * len(both[1].workloads)
-        add_privacy(record, spec, data, both, Outcome(rounds=[{}] * spec.rounds, trained=rounds))
-    return decode_fields(record).privacy
+        prepared = set_up(spec, data, deal_rows(spec, data)).prepared
+        rounds = [spec.rounds] * len(prepared.workloads)
+        found: dict[str, Any] = prepared.privacy.report(Outcome(rounds=[{}] * spec.rounds, trained=rounds), {})[0]
+        return found
+    return None
 
 
 def deal_rows(spec: RunSpec, data: RunData) -> Deal:
@@ -219,34 +231,98 @@ def deal_rows(spec: RunSpec, data: RunData) -> Deal:
     )
 
 
-def sides(
-    spec: RunSpec, data: RunData, offices: Deal, moved: int = 0, keys: Keys | None = None
-) -> tuple[ServerSide, ClientSide]:
-    """What the server and what the clients are given; `moved` and `keys` as in `run_models`."""
-    classes, shape = len(data.about.classes), data.train.x.shape[1:]
-    canaries = audit.plan(spec, data, offices) if spec.audit else None
+@dataclass(frozen=True)
+class Sides:
+    """What the two sides of a run are given, and what is known of it besides.
+
+    Attributes:
+        server: everything the server needs.
+        clients: everything the clients need.
+        prepared: the strategy's plan for the run, with its reports, which neither side is given.
+        first: makes the first weights (d,).
+    """
+
+    server: ServerSide
+    clients: ClientSide
+    prepared: Prepared
+    first: Callable[[], Models]
+
+
+def set_up(spec: RunSpec, data: RunData, offices: Deal, moved: int = 0, keys: Any = None) -> Sides:
+    """Prepare the strategy and the rows; `moved` and `keys` as in `run_models`."""
+    classes, shape, strategy = len(data.about.classes), data.train.x.shape[1:], spec.strategy
+    canaries = _audit().plan(spec, data, offices) if spec.audit else None
     rows_of = map(canaries.planned, offices.train) if canaries else offices.train
-    workloads = spec.strategy.regroup([Workload(rows, steps_a_round(spec, len(rows))) for rows in rows_of])
-    planned = held = tuple(private_workloads(spec, data, workloads))
+    workloads = strategy.regroup([Workload(rows, steps_a_round(spec, len(rows))) for rows in rows_of])
+    setting = setting_of(spec, data, workloads, moved, keys)
+    strategy.check(setting)
+    prepared = strategy.prepare(setting)
+    planned = held = prepared.workloads
     if canaries:
         held = canaries.drawn(planned, data.train.person)
         offices = dataclasses.replace(offices, train=tuple(work.rows for work in held))
     scale = standardiser(spec, data, offices)
-    means = private_means(spec, held, data.train.x)
-    if means is not None:
-        scale = partial(np.add, -means)
+    shift = prepared.shift and prepared.shift(data.train.x, held)
+    if shift is not None:
+        scale = partial(np.add, -shift)
     x = scale(data.train.x)
     validation = tuple(Rows(x[rows], data.train.y[rows], data.train.person[rows]) for rows in offices.validation)
     test = None if data.test is None else dataclasses.replace(data.test, x=scale(data.test.x))
     first = partial(first_weights, spec, shape, classes, moved)
-    noise = central_noise(spec, len(held))
-    if not spec.strategy.protected:
-        server = ServerSide(spec, first(), len(held), classes, shape, test, validation, None, noise)
-        return server, ClientSide(spec, x, data.train.y, classes, held, planned=planned)
-    keys = keys or Keys(measured=frozenset())
+    lean = dataclasses.replace(prepared, privacy=None, protection=None)
+    # The plan of protection holds the offices' keys.
+    for_server = dataclasses.replace(lean, offices=None, strategy=strategy if strategy.protected else prepared.strategy)
+    for_clients = dataclasses.replace(lean, server=None, flower=None)
+    clients = ClientSide(spec, for_clients, x, data.train.y, classes, held, planned=planned)
+    if strategy.overrides("personal"):
+        clients = dataclasses.replace(clients, validation=validation)
+    if not strategy.protected:
+        server = ServerSide(spec, for_server, first(), len(held), classes, shape, test, validation)
+        return Sides(server, clients, prepared, first)
     # The model lives with the offices, and so do the rows that it is scored on.
-    server = ServerSide(spec, np.empty(0, np.float32), len(held), classes, shape, None, (), keys.measured, noise)
-    return server, ClientSide(spec, x, data.train.y, classes, held, first, test, validation, keys, planned)
+    server = ServerSide(spec, for_server, np.empty(0, np.float32), len(held), classes, shape, None, ())
+    return Sides(server, dataclasses.replace(clients, test=test, validation=validation), prepared, first)
+
+
+def setting_of(
+    spec: RunSpec, data: RunData, workloads: Sequence[Workload], moved: int = 0, keys: Any = None
+) -> Setting:
+    """What a strategy may know of a run before anything is trained; it pickles."""
+    classes, shape, clients = len(data.about.classes), data.train.x.shape[1:], len(workloads)
+    return Setting(
+        workloads=tuple(workloads),
+        rounds=spec.rounds,
+        cohort=spec.cohort(clients),
+        lr=partial(learning_rate, spec),
+        layout=partial(spec.model.layout, shape, classes),
+        persons=data.train.person,
+        seed=spec.seed,
+        batch_size=spec.batch_size,
+        local_epochs=spec.local_epochs,
+        local_steps=spec.local_steps,
+        optimizer=spec.optimizer,
+        loss=spec.loss,
+        standardise=spec.standardise,
+        overlap=data.about.overlap,
+        one_person=spec.partition.one_person,
+        cohort_of=partial(_members, spec.seed, clients, spec.cohort(clients)),
+        stream=partial(_entropy, spec.seed),
+        first=partial(first_weights, spec, shape, classes, moved),
+        keys=keys,
+        text=canonical,
+    )
+
+
+def _members(seed: int, clients: int, cohort: int, number: int) -> list[int]:
+    """Client numbers of a round's cohort."""
+    return cohort_of(seed, number, clients, cohort)
+
+
+def _entropy(seed: int, purpose: str, number: int, client: int | None) -> np.random.SeedSequence:
+    """The entropy of a purpose by its name, of a round and a client; of the server where there is no client."""
+    if client is None:
+        return np.random.SeedSequence(seed, spawn_key=(int(Purpose[purpose]), number))
+    return sequence(seed, Purpose[purpose], number, client)
 
 
 def first_weights(spec: RunSpec, shape: tuple[int, ...], classes: int, moved: int) -> Models:
@@ -274,8 +350,8 @@ def standardiser(spec: RunSpec, data: RunData, offices: Deal) -> Callable[[NDArr
     disclose; no epsilon pays for that, so `auto` leaves rows as they are under differential privacy. Windows are
     standardised by channel, feature rows by feature; a constant column is centred only.
     """
-    private = spec.strategy.local_dp or spec.strategy.central_dp
-    wanted = spec.standardise == "pooled" or (spec.standardise == "auto" and data.about.standardise and not private)
+    automatic = spec.standardise == "auto" and data.about.standardise and spec.strategy.protects is None
+    wanted = spec.standardise == "pooled" or automatic
     if not wanted:
         return lambda x: x
     axes = tuple(range(data.train.x.ndim - 1))
@@ -349,10 +425,16 @@ def save(path: Path, spec: RunSpec, data: RunData, models: Models) -> None:
 
 
 def sources(spec: RunSpec, engine: str) -> str:
-    """Hash of the code that a run of this spec goes through."""
-    own = [spec.partition, spec.dataset, *_nested(spec.strategy)]
-    modules = {"experiments.run", f"experiments.engines.{engine}", *(type(part).__module__ for part in own)}
-    return provenance.sources_hash(frozenset(modules), tuple(measured().items()))
+    """Hash of the code that a run of this spec goes through; of a Flower strategy of the user's own, its module too."""
+    strategies = _nested(spec.strategy)
+    modules = {"experiments.run", f"experiments.engines.{engine}"}
+    modules |= {type(part).__module__ for part in (spec.partition, spec.dataset, *strategies)}
+    if any(strategy.private for strategy in strategies):
+        modules.add("experiments.training.private")
+    if spec.audit:
+        modules.add("experiments.audit")
+    own = {path.rpartition(".")[0] for path in (getattr(strategy, "path", None) for strategy in strategies) if path}
+    return provenance.sources_hash(frozenset(modules), tuple(measured().items()), frozenset(own))
 
 
 def _nested(strategy: Strategy) -> list[Strategy]:
@@ -375,6 +457,7 @@ def _record(spec: RunSpec, data: RunData, offices: Deal, outcome: Outcome, engin
             "rejected": outcome.rejected[k] if k < len(outcome.rejected) else 0,
             "dropped": outcome.dropped[k] if k < len(outcome.dropped) else 0,
         }
+        | ({"personal_accuracy": outcome.personal[k]} if outcome.personal else {})
         for k, office in enumerate(offices.unevenness.offices)
     ]
     overall = dataclasses.asdict(offices.unevenness)
@@ -399,6 +482,7 @@ def final(outcome: Outcome, offices: list[dict[str, Any]]) -> dict[str, Any]:
     scored = [
         (row["validation_accuracy"], row["num_examples"]) for row in offices if row["validation_accuracy"] is not None
     ]
+    personal = [value for value in outcome.personal if value is not None]
     accuracies, sizes = [accuracy for accuracy, _ in scored], [size for _, size in scored]
     return {
         "score": _last([row["test_accuracy"] for row in outcome.rounds]),
@@ -410,6 +494,8 @@ def final(outcome: Outcome, offices: list[dict[str, Any]]) -> dict[str, Any]:
         "weighted_office_accuracy": float(np.average(accuracies, weights=sizes)) if scored else None,
         "worst_office_accuracy": min(accuracies) if scored else None,
         "validation_score": _last([row["validation_accuracy"] for row in outcome.rounds]),
+        "mean_personal_accuracy": float(np.mean(personal)) if personal else None,
+        "worst_personal_accuracy": min(personal) if personal else None,
     }
 
 

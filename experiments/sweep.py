@@ -21,9 +21,9 @@ from experiments.plan import DataKey, data_key
 from experiments.progress import Progress
 from experiments.run import RunData, attempt, failed
 from experiments.spec import RunSpec
-from experiments.training.clients import Keys
 from results.record import RunRecord
 from results.store import Store
+from strategies.protection.plan import Keys
 
 
 @dataclass

@@ -1,41 +1,44 @@
-"""What a strategy is: a frozen dataclass of hyper-parameters with a server part and a client part.
+"""What a strategy is: a frozen dataclass of hyper-parameters, and functions that say how updates are made and combined.
 
-The server part is a Flower strategy, so that Flower's round loop drives it and anyone can lift it into a ServerApp.
-The client part is three pure functions, so that the same file serves one office over TLS and a whole cohort in one
-batched pass:
+    at an office
+        weight(num_examples, num_steps)      what the office counts in a mean
+        open(received, memory)               the job, or jobs, that it trains
+        drift(job)                           (a, b): every local step adds a (w - w_t) + b to the gradient
+        gradient(g, w, job)                  any other change of the gradient
+        probe(w, g, job)                     a second point, at which the gradient is taken
+        close(update, memory)                what it sends, and what it remembers
+        personal(memory)                     a model of the office's own, if it has one
+        before(counts), after(w, rows)       one sum over all offices before round 1, or after the last round
+    at the server
+        start(x, federation)                 the first state
+        broadcast(state)                     what every office is sent beside the model
+        server_step(x, mean, state, round)   the next model, from the weighted mean of all that was sent; or
+        aggregate(x, updates, state, round)  the same from every office's own update
+        finish(x, total, state)              the final model, from the sum of what `after` sent
+    before anything is trained
+        check(setting)                       refuse an optimizer, a loss, a cohort
+        prepare(setting)                     what a run needs of a privacy or protection wrapper
 
-    open(message, memory) -> Job            read what the server sent
-    drift(w_t, memory) -> (a, b)            add a (w - w_t) + b to the gradient of every local step
-    gradient(g, w, w_t, memory) -> g        change it in any other way; arrays are stacked, (K, d)
-    close(update, memory) -> reply, memory  write what the server gets, and what the office keeps for the next round
-
-What the server makes of the mean update is one more, `server_step`; under protection (encryption, masking) the offices
-make it, alike, because the model lives with them.
-
-Everything has FedAvg's behaviour as its default: a strategy overrides only what differs.
+Everything has FedAvg's behaviour as its default: a strategy overrides only what differs. A strategy is *linear*, and so
+runs on encrypted sums, unless it overrides `aggregate`; nothing declares it. Functions return new values and never
+modify an argument. Vectors are NumPy arrays (d,); a strategy knows nothing of Flower, files or other offices.
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from flwr.app import Message, RecordDict
-    from flwr.serverapp import Grid
-    from flwr.serverapp.strategy import Strategy as FlowerStrategy
-
-    from strategies.dp_fedavg import DpFedAvg
-    from strategies.dp_sgd import DpSgd
-
 Vector = NDArray[np.float32]
+Named = Mapping[str, Any]  # vectors (d,), other arrays, or numbers (float), by name
 Memory = dict[str, NDArray[Any]]  # what an office keeps between rounds, by name
+State = Mapping[str, NDArray[Any]]  # what the server keeps between rounds, by name
 
 
 class StrategyError(ValueError):
@@ -47,36 +50,44 @@ class Federation:
     """What a server may know before round 1.
 
     Attributes:
-        clients: number of clients it will see.
+        clients: number of clients in the federation.
         cohort: number of clients that train in a round.
-        weights: length d of the flat model.
         seed: for strategies that draw at the server; every draw takes its own stream from it.
-        measured: rounds that a protected run computes as it would in earnest; None is all of them. In the others its
-            integers travel in clear, which no result can tell (see `strategies.protection`).
-        noise_multiplier: of central differential privacy, as solved for the run's budget.
+        before: the sum over all offices of what `Strategy.before` sent, by name; empty where nothing was asked for.
     """
 
     clients: int
     cohort: int
-    weights: int
-    seed: int
-    measured: frozenset[int] | None = None
-    noise_multiplier: float = 0.0
+    seed: int = 0
+    before: Named = field(default_factory=dict)
 
 
-class OfficeGrid(Protocol):
-    """What our Grid tells a strategy beyond Flower's: who is who among the nodes of the round."""
+@dataclass(frozen=True)
+class Round:
+    """What the server knows of the K offices whose updates it takes.
+
+    Attributes:
+        number: 1, 2, ...
+        clients: number of clients in the federation, m.
+        cohort: number of clients that were asked, or that a Poisson cohort has on average.
+        offices: numbers of the K offices, ascending.
+        weights: (K,) what each counts, summing to 1.
+        num_examples: (K,) rows that each trained on.
+        num_steps: (K,) local steps that each took.
+    """
+
+    number: int
+    clients: int
+    cohort: int
+    offices: Sequence[int]
+    weights: NDArray[np.float64]
+    num_examples: NDArray[np.int64]
+    num_steps: NDArray[np.int64]
 
     @property
-    def offices(self) -> Mapping[int, int]:
-        """Node id -> office index of this round's cohort, in office order."""
-
-    @property
-    def everyone(self) -> Mapping[int, int]:
-        """Node id -> office index of all clients, whoever's turn it is."""
-
-    def reject(self, node: int, reason: str) -> None:
-        """Count (and log) that a node's update was left out of this round's sum."""
+    def share(self) -> float:
+        """|S| / m: the share of all clients whose updates are taken, which dropouts lower."""
+        return len(self.offices) / self.clients
 
 
 @dataclass(frozen=True)
@@ -121,103 +132,389 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Job:
-    """One client's work in one round, as `open` read it from the server's message."""
+class Received:
+    """What an office has at the start of a round: the model, what the strategy broadcasts, and how it is to train.
 
-    w: Vector  # (d,) received model
-    round: int  # 1, 2, ...
-    memory: Memory = field(default_factory=dict)  # what `drift` and `gradient` need, each (d,) or a number
+    `received["w"]` is the model (d,), `received["c"]` a further vector by its name.
+
+    Attributes:
+        named: vectors and numbers by name.
+        round: 1, 2, ...
+        lr: learning rate of this round.
+        steps: minibatch steps that the office takes in a round.
+        momentum: of the local optimizer.
+        layout: lengths of the model's layers, which sum to d.
+        office: number of the office, from 0.
+        config: further settings that a server of Flower's own sent.
+    """
+
+    named: Named
+    round: int
+    lr: float
+    steps: int
+    momentum: float = 0.0
+    layout: tuple[int, ...] = ()
+    office: int = 0
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.named[name]
+
+    def job(self, w: Any = None, **memory: Any) -> Job:
+        """A training from `w` (d,), by default from the received model.
+
+        Args:
+            memory: what `drift` and `gradient` will need, by name; each (d,) or a number.
+        """
+        start = self.named["w"] if w is None else w
+        return Job(start, self.round, memory, self.lr, self.steps, self.momentum)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a model that is trained alone, the rest of it frozen.
+
+    Attributes:
+        mask: (d,) of bool, the weights that are trained.
+        steps: minibatch steps.
+    """
+
+    mask: NDArray[np.bool_]
+    steps: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training of one office in one round; `Received.job` makes it.
+
+    Attributes:
+        w: (d,) where it starts.
+        round: 1, 2, ...
+        memory: what `drift` and `gradient` need, by name; each (d,) or a number.
+        lr: learning rate.
+        steps: minibatch steps.
+        momentum: of the local optimizer.
+        parts: of the model, trained one after the other in the place of `steps`; none trains all of it.
+        wants_loss: whether `Update.start_loss` is asked for, which costs a pass over the office's rows.
+    """
+
+    w: Any
+    round: int
+    memory: Named = field(default_factory=dict)
+    lr: float = 0.0
+    steps: int = 0
+    momentum: float = 0.0
+    parts: tuple[Part, ...] = ()
+    wants_loss: bool = False
 
 
 @dataclass(frozen=True)
 class Update:
-    """What local training made of a job."""
+    """What local training made of a job.
+
+    Attributes:
+        job: the job.
+        w: (d,) trained model; in float64 where shares of noise are added to its change.
+        num_examples: rows that the office trains on.
+        steps: local steps taken.
+        train_loss: mean over the round's minibatches, each at the weights of its step; None where nobody may know it.
+        start_loss: mean loss of the model that training started from, over the office's rows; None if not asked for.
+        others: updates of the further jobs that `open` returned, in their order.
+    """
 
     job: Job
-    w: Vector | NDArray[np.float64]  # (d,) trained model; to more digits where shares of noise are added to its change
+    w: Any
     num_examples: int
-    num_batches: int  # local steps taken
-    train_loss: float | None  # mean over the round's minibatches, each at the weights of its step; None is not sent
+    steps: int
+    train_loss: float | None
+    start_loss: float | None = None
+    others: tuple[Update, ...] = ()
 
 
-class Client(Protocol):
-    """A strategy as an office runs it."""
+@dataclass(frozen=True)
+class Change:
+    """Marks what `close` sends under `w` as a change, w - x, and not a model.
 
-    def open(self, message: Message, memory: Memory) -> Job: ...
+    Example:
+        >>> Change(np.array([0.5, -1.0])).vector.tolist()
+        [0.5, -1.0]
+    """
 
-    def close(self, update: Update, memory: Memory) -> tuple[RecordDict, Memory]: ...
+    vector: Any  # (d,)
 
 
-class Strategy(ABC):
+@dataclass
+class Letter:
+    """What travels in one message; an engine puts it into records of its own.
+
+    Attributes:
+        config: settings by name: numbers, texts, lists of either.
+        arrays: by name.
+        metrics: figures by name.
+    """
+
+    config: dict[str, Any] = field(default_factory=dict)
+    arrays: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is asked of a run, as far as a strategy may know it before anything is trained.
+
+    Attributes:
+        workloads: of every client.
+        rounds, cohort: of the run; a cohort is the number of clients that train in a round.
+        lr: learning rate of round 1, 2, ...
+        layout: makes the lengths of the model's layers.
+        persons: (n,) person of every training row.
+        seed: of the run.
+        batch_size: rows of a minibatch, or `full`.
+        local_epochs, local_steps: how long an office trains in a round; `local_steps` counts where it is not None.
+        optimizer, loss: as built from the run's options.
+        standardise: how features are standardised: auto, none or pooled.
+        overlap: how many following rows share samples with a row.
+        one_person: every client is one person.
+        cohort_of: makes the client numbers of round 1, 2, ...; None where all are in every round.
+        stream: makes the entropy of a strategy's own chance, from (purpose, round, client).
+        first: makes the first weights (d,).
+        protected: what offices send is added up where the server cannot read it.
+        keys: of a protected run, or None.
+        text: canonical notation of a strategy, for messages and reports.
+    """
+
+    workloads: tuple[Workload, ...]
+    rounds: int
+    cohort: int
+    lr: Callable[[int], float]
+    layout: Callable[[], tuple[int, ...]]
+    persons: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    seed: int = 0
+    batch_size: int | str = 32
+    local_epochs: int = 1
+    local_steps: int | None = None
+    optimizer: Any = None
+    loss: Any = None
+    standardise: str = "none"
+    overlap: int = 0
+    one_person: bool = False
+    cohort_of: Callable[[int], list[int]] | None = None
+    stream: Callable[[str, int, int | None], np.random.SeedSequence] | None = None
+    first: Callable[[], Vector] | None = None
+    protected: bool = False
+    keys: Any = None
+    text: Callable[[Any], str] = repr
+
+    @property
+    def clients(self) -> int:
+        """Number of clients in the federation."""
+        return len(self.workloads)
+
+    @property
+    def momentum(self) -> float:
+        """Of the local optimizer."""
+        return float(getattr(self.optimizer, "momentum", 0.0))
+
+    def members(self, number: int) -> list[int]:
+        """Client numbers of a round's cohort."""
+        return list(range(self.clients)) if self.cohort_of is None else self.cohort_of(number)
+
+    def entropy(self, purpose: str, number: int, client: int | None = None) -> np.random.SeedSequence:
+        """Of one use of chance, in one round, by one client or by the server.
+
+        Raises:
+            StrategyError: the setting has no stream.
+        """
+        if self.stream is None:
+            raise StrategyError("this plan draws noise: give its setting a stream, e.g. that of experiments.seeds")
+        return self.stream(purpose, number, client)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run needs of its strategy before round 1; of a plain one the strategy alone.
+
+    Attributes:
+        strategy: with its plan, where it has one.
+        workloads: of every client, with private steps where the strategy's are private.
+        shift: makes what is subtracted from every row before training, from all rows and the workloads; or None.
+        rejects: whether bad updates may be left out; not where that would depend on the others' private updates.
+        poisson: every client is in a round by a coin of its own.
+        flower: makes the Flower strategy in the place of ours; None for ours.
+        server, offices: make the two sides of a federation whose model lives with the offices; None for a plain one.
+        unresumable: why a run cannot go on in parts, or None.
+        privacy, protection: the plans of wrappers, which make a section of the record each; or None.
+    """
+
+    strategy: Strategy
+    workloads: tuple[Workload, ...]
+    shift: Callable[[Vector, Sequence[Workload]], Vector | None] | None = None
+    rejects: bool = True
+    poisson: bool = False
+    flower: Callable[..., Any] | None = None
+    server: Callable[..., Any] | None = None
+    offices: Callable[..., Any] | None = None
+    unresumable: str | None = None
+    privacy: Any = None
+    protection: Any = None
+
+    def report(self, outcome: Any, cost: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What wrappers say after a run: sections of the record by name, and costs that they know better.
+
+        Args:
+            outcome: what the federation left behind.
+            cost: of the run, by name, as far as the harness measured it.
+        """
+        sections, costs = {}, dict(cost)
+        for name, plan in (("protection", self.protection), ("privacy", self.privacy)):
+            if plan is not None:
+                sections[name], changed = plan.report(outcome, costs)
+                costs |= changed
+        return sections, costs
+
+
+NO_PROMISE = "refused: it does not say that it acts after the noise"
+
+
+class Strategy:
     """Base of every strategy's dataclass.
 
-    Class attributes say what a strategy may be combined with; law tests hold them over every file of this folder:
-        linear: the server forms only weighted sums of updates, so it can run under encryption, masking and central DP.
-        dp: `after_noise` if its extra terms act after a noised gradient, else the reason why local DP is refused.
+    What a strategy may be combined with follows from what it overrides; the rest is said by class attributes:
+        dp: `after_noise` if its extra terms act after a noised gradient, else the reason why local DP is refused. It
+            holds for the class that writes it, and for no subclass.
         federated: False for the reference arms, which send nothing (their bytes are 0).
-        own_models: every office keeps a model of its own, so that the state is (K, d).
+        own_models: every office trains a model of its own and nothing is combined, so that the model is (K, d).
         protected: the model lives with the offices and the server sees no update in clear (`strategies.protection`).
         phases: messages of a round at which an office may be lost, in order.
         global_random: its server draws from Python's and NumPy's global generators, which a run seeds for it.
         twin: a strategy that has the same bits, as tests hold it to; regression baselines repeat the twin alone.
+        private: local steps are clipped and noised, which takes a trainer of its own.
         examples: notations that show it, run by the law tests.
     """
 
-    linear: ClassVar[bool] = False
-    dp: ClassVar[str] = "refused: not shown to act after the noise"
+    dp: ClassVar[str] = NO_PROMISE
     federated: ClassVar[bool] = True
     own_models: ClassVar[bool] = False
     protected: ClassVar[bool] = False
     phases: ClassVar[tuple[str, ...]] = ("update",)
     global_random: ClassVar[bool] = False
     twin: ClassVar[str | None] = None
+    private: ClassVar[bool] = False
     examples: ClassVar[Sequence[str]] = ()
 
-    @abstractmethod
-    def server(self, grid: Grid, federation: Federation) -> FlowerStrategy:
-        """The Flower strategy that runs the rounds. Every client that `grid` shows takes part in the round."""
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "dp" not in vars(cls):
+            cls.dp = NO_PROMISE
+        for name, value in vars(cls).items():
+            if callable(value) and not name.startswith("_"):
+                _check_hook(cls, name)
 
-    def initial(self, w: Vector, federation: Federation) -> Vector:
-        """First weights as the server sends them, from the model's own `w` (d,)."""
-        return w
+    # At an office.
 
-    def regroup(self, workloads: Sequence[Workload]) -> list[Workload]:
-        """Who trains on what; only the centralised arm changes it."""
-        return list(workloads)
+    def weight(self, num_examples: int, num_steps: int) -> float:
+        """What an office counts in a mean, before weights are made to sum to 1: its examples by default.
 
-    def open(self, message: Message, memory: Memory) -> Job:
-        """Read the server's message; the default takes the model and the round."""
-        from strategies import wire
+        Plain and protected runs ask nothing else.
+        """
+        return float(num_examples)
 
-        content = message.content
-        round_ = cast(int, wire.config_of(content)["server-round"])
-        return Job(w=wire.unpack(wire.arrays_of(content)), round=round_, memory=memory)
+    def open(self, received: Received, memory: Memory) -> Job | Sequence[Job]:
+        """What the office trains: one job from the received model by default; the first of several is the update."""
+        return received.job()
 
-    def drift(self, w_t: Vector, memory: Memory) -> tuple[float, Vector | None]:
-        """What a local step adds to the loss's gradient, as (a, b): a (w - w_t) + b, with b (d,) or None.
+    def drift(self, job: Job) -> tuple[float, Any]:
+        """What every local step adds to the loss's gradient, as (a, b): a (w - w_t) + b, with w_t = job.w and b (d,)
+        or None.
 
         Almost every client-side term of the literature has this form; in it, it costs the fast paths next to nothing.
         """
         return 0.0, None
 
-    def gradient(self, g: Any, w: Any, w_t: Any, memory: Mapping[str, Any]) -> Any:
-        """Any other change of the loss's gradient, before the drift; arrays are (K, d), one row a client."""
+    def gradient(self, g: Any, w: Any, job: Job) -> Any:
+        """Any other change of the loss's gradient (d,) at w (d,), before the drift; NumPy arrays."""
         return g
 
-    def close(self, update: Update, memory: Memory) -> tuple[RecordDict, Memory]:
-        """The reply, and what the office remembers; the default sends the trained model and its counts."""
-        from strategies import wire
+    def probe(self, w: Any, g: Any, job: Job) -> Any:
+        """A second point (d,), from the gradient g at w: the step takes the gradient of the same rows there."""
+        return w
 
-        return wire.reply(update), memory
+    def close(self, update: Update, memory: Memory) -> tuple[Named, Memory]:
+        """What is sent by name, and what the office remembers if the server takes it.
 
-    def server_step(self, x: Any, d: Any, state: Memory) -> tuple[Any, Memory]:
-        """The next model (d,) of a linear strategy from the model `x` and the offices' mean update `d`, with the state
-        of earlier steps (empty at first) and that of this one; x + d by default."""
-        return x + d, state
+        Under `w` stands the trained model, or a `Change`; further vectors and numbers have names of their own.
+        """
+        return {"w": update.w}, memory
 
-    def weight(self, num_examples: int, num_batches: int) -> float:
-        """What an office counts in the mean of a linear strategy, before normalisation: its examples by default."""
-        return float(num_examples)
+    def personal(self, memory: Memory) -> Any:
+        """A model (d,) of the office's own, to be scored on its own rows; None for none."""
+        return None
+
+    def before(self, counts: NDArray[np.int64]) -> Named:
+        """What the office sends once before round 1, from its class counts (classes,); all offices' are summed."""
+        return {}
+
+    def after(self, w: Any, rows: Any) -> Named:
+        """What the office sends once after the last round, from the final model and its rows; all are summed.
+
+        Args:
+            rows: an object with `x` (n, ...), `y` (n,), and `gradient(w)` of the mean loss, (d,).
+        """
+        return {}
+
+    # At the server.
+
+    def initial(self, w: Vector, federation: Federation) -> Vector:
+        """First weights as the server holds them, from the model's own `w` (d,)."""
+        return w
+
+    def start(self, x: Any, federation: Federation) -> State:
+        """The server's first state, from the first model x (d,)."""
+        return {}
+
+    def broadcast(self, state: State) -> Named:
+        """Vectors and numbers that every office is sent beside the model."""
+        return {}
+
+    def server_step(self, x: Any, mean: Named, state: State, round: Round) -> tuple[Any, State]:
+        """The next model (d,) and state, from the weighted mean of all that was sent; x + mean["w"] by default.
+
+        Args:
+            x: the model, (d,).
+            mean: by name; `w` is the mean update, mean(models) - x.
+            state: of the last step.
+            round: who answered.
+        """
+        return x + mean["w"], state
+
+    def aggregate(self, x: Any, updates: Named, state: State, round: Round) -> tuple[Any, State]:
+        """The next model (d,) and state from every office's own: overridden by rules that must see all updates.
+
+        Args:
+            updates: by name, (K, ...), in the order of `round.offices`; `w` holds changes w_k - x in float64, (K, d).
+        """
+        raise NotImplementedError("a strategy without `aggregate` of its own is given means")
+
+    def finish(self, x: Any, total: Named, state: State) -> Any:
+        """The final model, from the sum over all offices of what `after` sent."""
+        return x
+
+    def regroup(self, workloads: Sequence[Workload]) -> list[Workload]:
+        """Who trains on what; only the centralised arm changes it."""
+        return list(workloads)
+
+    # Before anything is trained.
+
+    def check(self, setting: Setting) -> None:
+        """Refuse what the strategy cannot run with.
+
+        Raises:
+            StrategyError: an optimizer, loss, schedule or cohort; what was found, and what to set.
+        """
+
+    def prepare(self, setting: Setting) -> Prepared:
+        """What a run needs of the strategy before round 1."""
+        return Prepared(self, setting.workloads)
 
     def search_space(self) -> dict[str, Any]:
         """Hyper-parameters to tune, at most two: name -> (low, high) on a log scale, or a list of choices.
@@ -227,71 +524,163 @@ class Strategy(ABC):
         """
         return {}
 
+    # What follows from what is overridden.
+
+    def overrides(self, *hooks: str) -> bool:
+        """Whether the strategy has one of these hooks of its own."""
+        return any(getattr(type(self), hook) is not getattr(Strategy, hook) for hook in hooks)
+
     @property
-    def local_dp(self) -> DpSgd | None:
-        """What makes local steps private, if anything does."""
+    def linear(self) -> bool:
+        """Whether the server makes do with weighted means of what offices send."""
+        return self.federated and not self.overrides("aggregate")
+
+    @property
+    def local_dp(self) -> Any:
+        """The wrapper that makes local steps private, if there is one."""
         return None
 
     @property
-    def central_dp(self) -> DpFedAvg | None:
-        """What makes the sum of a round private, if anything does."""
+    def central_dp(self) -> Any:
+        """The wrapper that makes the sum of a round private, if there is one."""
         return None
 
     @property
-    def changes_gradient(self) -> bool:
-        """Whether local steps need the `gradient` hook (the fast paths skip it otherwise)."""
-        return type(self).gradient is not Strategy.gradient
+    def protects(self) -> str | None:
+        """Whose privacy is promised: window, person or client; None where nothing is promised."""
+        return None
+
+    @property
+    def weighs_alike(self) -> bool:
+        """Whether every client counts alike, whatever it holds and does."""
+        return self.weight(1, 1) == self.weight(2, 3)
+
+
+HOOKS = frozenset(name for name in vars(Strategy) if not name.startswith("_"))
+
+
+def _check_hook(cls: type[Strategy], name: str) -> None:
+    """Refuse a method that looks like a hook and is none: it would never be called.
+
+    Raises:
+        StrategyError: which, and what it may have been meant to be.
+    """
+    if name in HOOKS or any(name in vars(base) for base in cls.__mro__[1:]):
+        return
+    near = (
+        "close, server_step or aggregate"
+        if name == "server"
+        else next(iter(get_close_matches(name, HOOKS, 1, 0.8)), "")
+    )
+    if near:
+        raise StrategyError(
+            f"{cls.__name__}.{name} is no hook of a strategy and would never be called; did you mean {near}?"
+        )
 
 
 class Wrapper(Strategy):
-    """A strategy around another, `inner`: what it does not say itself, the inner one says; who serves it must."""
+    """A strategy around another, `inner`: what it does not say itself, the inner one says.
+
+    Attributes:
+        plan: what `prepare` made for a run. Privacy and protection refuse to train without it.
+    """
 
     inner: Strategy
+    plan: ClassVar[Any] = None
+
+    def planned(self, inner: Strategy, plan: Any) -> Any:
+        """A copy that holds a plan, around another inner strategy. It is the same strategy: equal, and so written."""
+        copied = replace(self, inner=inner)  # type: ignore[type-var]
+        object.__setattr__(copied, "plan", plan)
+        return copied
+
+    def check_planned(self) -> None:
+        """Refuse to run without a plan.
+
+        Raises:
+            StrategyError: there is none.
+        """
+        if self.plan is None:
+            raise StrategyError(
+                f"{type(self).__name__} needs its plan (noise, budget, keys) before it trains anything: call "
+                "prepare(setting) and run the strategy that this returns"
+            )
+
+    def weight(self, num_examples: int, num_steps: int) -> float:
+        return self.inner.weight(num_examples, num_steps)
+
+    def open(self, received: Received, memory: Memory) -> Job | Sequence[Job]:
+        return self.inner.open(received, memory)
+
+    def drift(self, job: Job) -> tuple[float, Any]:
+        return self.inner.drift(job)
+
+    def gradient(self, g: Any, w: Any, job: Job) -> Any:
+        return self.inner.gradient(g, w, job)
+
+    def probe(self, w: Any, g: Any, job: Job) -> Any:
+        return self.inner.probe(w, g, job)
+
+    def close(self, update: Update, memory: Memory) -> tuple[Named, Memory]:
+        return self.inner.close(update, memory)
+
+    def personal(self, memory: Memory) -> Any:
+        return self.inner.personal(memory)
+
+    def before(self, counts: NDArray[np.int64]) -> Named:
+        return self.inner.before(counts)
+
+    def after(self, w: Any, rows: Any) -> Named:
+        return self.inner.after(w, rows)
 
     def initial(self, w: Vector, federation: Federation) -> Vector:
         return self.inner.initial(w, federation)
 
+    def start(self, x: Any, federation: Federation) -> State:
+        return self.inner.start(x, federation)
+
+    def broadcast(self, state: State) -> Named:
+        return self.inner.broadcast(state)
+
+    def server_step(self, x: Any, mean: Named, state: State, round: Round) -> tuple[Any, State]:
+        return self.inner.server_step(x, mean, state, round)
+
+    def aggregate(self, x: Any, updates: Named, state: State, round: Round) -> tuple[Any, State]:
+        return self.inner.aggregate(x, updates, state, round)
+
+    def finish(self, x: Any, total: Named, state: State) -> Any:
+        return self.inner.finish(x, total, state)
+
     def regroup(self, workloads: Sequence[Workload]) -> list[Workload]:
         return self.inner.regroup(workloads)
 
-    def drift(self, w_t: Vector, memory: Memory) -> tuple[float, Vector | None]:
-        return self.inner.drift(w_t, memory)
+    def check(self, setting: Setting) -> None:
+        self.inner.check(setting)
 
-    def gradient(self, g: Any, w: Any, w_t: Any, memory: Mapping[str, Any]) -> Any:
-        return self.inner.gradient(g, w, w_t, memory)
-
-    @property
-    def changes_gradient(self) -> bool:
-        return self.inner.changes_gradient
+    def overrides(self, *hooks: str) -> bool:
+        own = any(getattr(type(self), hook) is not getattr(Wrapper, hook) for hook in hooks)
+        return own or self.inner.overrides(*hooks)
 
     @property
-    def local_dp(self) -> DpSgd | None:
+    def linear(self) -> bool:
+        return self.inner.linear and type(self).aggregate is Wrapper.aggregate
+
+    @property
+    def local_dp(self) -> Any:
         return self.inner.local_dp
 
     @property
-    def central_dp(self) -> DpFedAvg | None:
+    def central_dp(self) -> Any:
         return self.inner.central_dp
 
-    def server_step(self, x: Any, d: Any, state: Memory) -> tuple[Any, Memory]:
-        return self.inner.server_step(x, d, state)
-
-    def weight(self, num_examples: int, num_batches: int) -> float:
-        return self.inner.weight(num_examples, num_batches)
+    @property
+    def protects(self) -> str | None:
+        return self.inner.protects
 
     def check_inner(self) -> None:
         """Refuse a name in the place of a strategy."""
         if not isinstance(self.inner, Strategy):
             raise StrategyError(f"inner must be a strategy, e.g. inner=fedprox(mu=0.1); found {self.inner!r}")
-
-    @property
-    def inner_sends_more(self) -> bool:
-        """Whether the inner strategy's messages hold more than a model and its update."""
-        return type(self.inner).open is not Strategy.open or type(self.inner).close is not Strategy.close
-
-    @property
-    def inner_weighs_alike(self) -> bool:
-        """Whether the inner strategy counts every client alike, whatever it holds and does."""
-        return self.inner.weight(1, 1) == self.inner.weight(2, 3)
 
 
 Weighting = Literal["uniform", "examples", "batches"]

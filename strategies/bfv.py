@@ -13,20 +13,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from strategies.base import Federation, Memory, StrategyError
+from strategies.base import Memory, Setting, StrategyError
 from strategies.maths.masking import Slots
 from strategies.maths.streams import ProtectionError
 from strategies.protection.base import Protected
 from strategies.protection.context import Context
 from strategies.protection.protocol import NO_NOTE, Adder, Ask, ClearAdder, Form, KeyHolder
+from strategies.protection.sees import SHARED_SECRET, Sees
 from strategies.protection.sums import Bytes, ProtectedSum
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from flwr.serverapp import Grid
-
-    from strategies.protection.server import ProtectedServer
     from strategies.protection.vault import Vault
 
 
@@ -36,30 +34,22 @@ class BFV(Protected):
 
     scheme: ClassVar[str] = "bfv"
     assumption: ClassVar[str] = "ring learning with errors (N = 4096); the offices share a secret key"
-    sees: ClassVar[Mapping[str, str]] = {
-        "server": "nothing of updates, sums, model",
-        "office": "model, sums",
-        "server and one office": "all updates",
-    }
+    sees: ClassVar[Mapping[str, Sees]] = SHARED_SECRET
     examples: ClassVar[tuple[str, ...]] = ("bfv",)
 
     @property
     def key_kind(self) -> object:
         return type(self), self.bits
 
-    def server(self, grid: Grid, federation: Federation) -> ProtectedServer:
-        """As every protected strategy's.
-
-        Raises:
-            StrategyError: besides, sums that could not be exact, or TenSEAL is missing.
-        """
+    def check(self, setting: Setting) -> None:
+        """Refuse, besides, sums that could not be exact, or a missing TenSEAL."""
         from strategies.maths.lattice import LatticeError, plan
 
         try:
-            plan(self.scheme, self.bits, federation.clients)
+            plan(self.scheme, self.bits, setting.clients)
         except LatticeError as error:
             raise StrategyError(str(error)) from None
-        return super().server(grid, federation)
+        super().check(setting)
 
     def make_keys(self, offices: int, processes: int = 1) -> dict[str, str]:
         from strategies.maths.lattice import keys

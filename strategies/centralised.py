@@ -8,16 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from strategies.base import Federation, Strategy, Workload, check_choice
-from strategies.fedavg import FedAvg
-
-if TYPE_CHECKING:
-    from flwr.serverapp import Grid
-    from flwr.serverapp.strategy import Strategy as FlowerStrategy
+from strategies.base import Strategy, Workload, check_choice
 
 
 @dataclass(frozen=True)
@@ -43,6 +38,3 @@ class Centralised(Strategy):
         total = sum(workload.steps for workload in workloads)
         rows = np.sort(np.concatenate([workload.rows for workload in workloads]))
         return [Workload(rows, total if self.steps == "all" else -(-total // len(workloads)))]
-
-    def server(self, grid: Grid, federation: Federation) -> FlowerStrategy:
-        return FedAvg().server(grid, federation)

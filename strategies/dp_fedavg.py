@@ -20,17 +20,20 @@ office, with one person each it is a person.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 
 from strategies.base import (
     Federation,
     Memory,
-    OfficeGrid,
+    Named,
+    Prepared,
+    Round,
+    Setting,
+    State,
     Strategy,
     StrategyError,
     Update,
@@ -39,13 +42,8 @@ from strategies.base import (
     check_range,
 )
 from strategies.dp_sgd import check_budget
-from strategies.fedavg import FedAvg, SteppingServer, everyone
+from strategies.fedavg import FedAvg
 from strategies.privacy import ACCOUNTANTS
-from strategies.wire import arrays_of, pack, unpack
-
-if TYPE_CHECKING:
-    from flwr.serverapp import Grid
-
 
 SAMPLING = ("fixed", "poisson")
 
@@ -89,9 +87,13 @@ class DpFedAvg(Wrapper):
                 f"{type(self.inner).__name__} cannot be noised centrally: the clip does not bound what one client does "
                 "to its result, since its server does more than to form sums"
             )
-        if self.inner_sends_more:
-            raise StrategyError(f"{type(self.inner).__name__} sends more than an update, and only updates are clipped")
-        if not self.inner_weighs_alike:
+        more = [hook for hook in ("close", "broadcast", "before", "after") if self.inner.overrides(hook)]
+        if more:
+            raise StrategyError(
+                f"{type(self.inner).__name__} sends more than an update (it overrides {', '.join(more)}), and only "
+                "updates are clipped"
+            )
+        if not self.inner.weighs_alike:
             raise StrategyError(
                 f"{type(self.inner).__name__} weights clients by private counts, so that one client may move the mean "
                 "by more than clip_norm / m: set weighting=uniform in it"
@@ -113,21 +115,42 @@ class DpFedAvg(Wrapper):
             )
 
     @property
-    def linear(self) -> bool:  # type: ignore[override]
-        return True
+    def linear(self) -> bool:
+        """Under protection each office clips its own update, so that the sum is all that the server needs."""
+        return self.inner.linear and type(self).aggregate is DpFedAvg.aggregate
 
     @property
-    def central_dp(self) -> DpFedAvg | None:
+    def central_dp(self) -> DpFedAvg:
         return self
 
-    def server(self, grid: Grid, federation: Federation) -> DpFedAvgServer:
-        return DpFedAvgServer(self, federation)
+    @property
+    def protects(self) -> str | None:
+        return "client"
 
-    def close(self, update: Update, memory: Memory) -> tuple[RecordDict, Memory]:
-        """The clipped update, as the model it leads to; no count and no loss."""
+    def check(self, setting: Setting) -> None:
+        """Refuse a budget that no noise is enough for."""
+        from strategies.privacy.plan import central_noise, check_pooled
+
+        super().check(setting)
+        check_pooled(setting)
+        central_noise(self, setting)
+
+    def prepare(self, setting: Setting) -> Prepared:
+        """The noise of the sums, and what may be claimed afterwards."""
+        from strategies.privacy.plan import prepare_sums
+
+        return prepare_sums(self, setting, self.inner.prepare(setting))
+
+    def start(self, x: Any, federation: Federation) -> State:
+        self.check_planned()
+        return self.inner.start(x, federation)
+
+    def close(self, update: Update, memory: Memory) -> tuple[Named, Memory]:
+        """The clipped update, as the model it leads to."""
+        self.check_planned()
         w_t = update.job.w
         clipped = w_t + self.clipped(update.w.astype(np.float64) - w_t)
-        return RecordDict({"arrays": pack(clipped.astype(w_t.dtype)), "metrics": MetricRecord()}), memory
+        return {"w": clipped.astype(w_t.dtype)}, memory
 
     def clipped(self, u: Any) -> Any:
         """u min(1, C / ||u||); one that is not finite counts as none, or it would show in all of the sum."""
@@ -136,47 +159,22 @@ class DpFedAvg(Wrapper):
             return np.zeros_like(u)
         return u if norm <= self.clip_norm else u * (self.clip_norm / norm)
 
-    def weight(self, num_examples: int, num_batches: int) -> float:
+    def weight(self, num_examples: int, num_steps: int) -> float:
         return 1.0
+
+    def aggregate(self, x: Any, updates: Named, state: State, round: Round) -> tuple[Any, State]:
+        """x' = server_step(x, d): clipped updates are added up, noised, and divided by m."""
+        from strategies.privacy.noise import stream_of  # compiled
+
+        self.check_planned()
+        total = np.zeros(len(x))
+        for update in updates["w"]:
+            total += self.clipped(update)
+        if self.plan.noise_multiplier:
+            stream = stream_of(self.plan.entropy(round.number), self.secure_rng)
+            total += stream.normals(len(total), self.plan.noise_multiplier * self.clip_norm)
+        return self.inner.server_step(x, {"w": total / round.cohort}, state, round)
 
     def search_space(self) -> dict[str, Any]:
         """The clip; the inner strategy's own stay as they are written."""
         return {"clip_norm": (0.03, 3.0)}
-
-
-class DpFedAvgServer(SteppingServer):
-    """Adds up clipped updates, adds the noise, divides by m, and takes the inner strategy's step."""
-
-    def __init__(self, strategy: DpFedAvg, federation: Federation) -> None:
-        super().__init__(strategy, **everyone(federation))
-        self.dp, self.federation = strategy, federation
-
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """To whoever is in the round, which under Poisson sampling may be nobody."""
-        self.x = unpack(arrays)
-        config["server-round"] = server_round
-        content = RecordDict({"arrays": arrays, "config": config})
-        return [
-            Message(content, dst_node_id=node, message_type=MessageType.TRAIN)
-            for node in cast(OfficeGrid, grid).offices
-        ]
-
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """x' = server_step(x, d)."""
-        from strategies.privacy.noise import stream_of  # compiled
-
-        total = np.zeros(len(self.x))
-        for message in replies:
-            total += self.dp.clipped(unpack(arrays_of(message.content)).astype(np.float64) - self.x)
-        if sigma := self.federation.noise_multiplier:
-            entropy = np.random.SeedSequence(self.federation.seed, spawn_key=(_NOISE, server_round))
-            total += stream_of(entropy, self.dp.secure_rng).normals(len(total), sigma * self.dp.clip_norm)
-        x, self.state = self.strategy.server_step(self.x, total / self.federation.cohort, self.state)
-        return pack(x.astype(self.x.dtype, copy=False)), None
-
-
-_NOISE = 5  # of a strategy's own chance (`experiments.seeds`)

@@ -22,10 +22,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from strategies.base import (
-    Federation,
+    Job,
+    Memory,
+    Prepared,
+    Received,
+    Setting,
     Strategy,
     StrategyError,
     Wrapper,
@@ -34,10 +38,6 @@ from strategies.base import (
 )
 from strategies.fedavg import FedAvg
 from strategies.privacy import ACCOUNTANTS
-
-if TYPE_CHECKING:
-    from flwr.serverapp import Grid
-    from flwr.serverapp.strategy import Strategy as FlowerStrategy
 
 LEAST_EPSILON = 0.01
 UNITS = ("window", "person")
@@ -65,6 +65,7 @@ class DpSgd(Wrapper):
     """
 
     dp: ClassVar[str] = "refused: its gradients are noised already"
+    private: ClassVar[bool] = True
     examples: ClassVar[Sequence[str]] = (
         "dp_sgd(epsilon=8)",
         "dp_sgd(inner=fedprox(mu=0.1), noise_multiplier=0.5, clip_norm=0.5)",
@@ -90,8 +91,11 @@ class DpSgd(Wrapper):
             raise StrategyError(
                 f"{type(self.inner).__name__} cannot train under DP-SGD: {self.inner.dp.removeprefix('refused: ')}"
             )
-        if self.inner_sends_more:
-            raise StrategyError(f"{type(self.inner).__name__} sends more than an update, and only updates are noised")
+        if self.inner.overrides("probe", "before", "after"):
+            raise StrategyError(
+                f"{type(self.inner).__name__} takes gradients, counts or moments of the rows that are neither clipped "
+                "nor noised"
+            )
         check_budget(self.epsilon, self.noise_multiplier, self.delta)
         check_choice("unit", self.unit, UNITS)
         check_choice("accountant", self.accountant, ACCOUNTANTS)
@@ -103,22 +107,37 @@ class DpSgd(Wrapper):
             check_range("clip_norm", self.clip_norm, 1e-9, 1e9)
         elif self.noise_multiplier != 0:
             raise StrategyError("clip_norm=none bounds nothing, so no noise is enough; add noise_multiplier=0")
-        if self.noise == "shared" and not self.inner_weighs_alike:
+        if self.noise == "shared" and not self.inner.weighs_alike:
             raise StrategyError(
                 "noise=shared needs weighting=uniform in its inner strategy: by examples, one row in a large office "
                 "would move the mean more than the noise is made for"
             )
 
     @property
-    def local_dp(self) -> DpSgd | None:
+    def local_dp(self) -> DpSgd:
         return self
 
     @property
-    def linear(self) -> bool:  # type: ignore[override]
-        return self.inner.linear
+    def protects(self) -> str | None:
+        return self.unit
 
-    def server(self, grid: Grid, federation: Federation) -> FlowerStrategy:
-        return self.inner.server(grid, federation)
+    def open(self, received: Received, memory: Memory) -> Job | Sequence[Job]:
+        """The inner strategy's jobs; the plan says how their steps are made private."""
+        self.check_planned()
+        return self.inner.open(received, memory)
+
+    def check(self, setting: Setting) -> None:
+        """Refuse options that leave something un-noised."""
+        from strategies.privacy.plan import check_steps
+
+        super().check(setting)
+        check_steps(self, setting)
+
+    def prepare(self, setting: Setting) -> Prepared:
+        """Private steps for every client, its feature means' release, and what may be claimed afterwards."""
+        from strategies.privacy.plan import prepare_steps
+
+        return prepare_steps(self, setting, self.inner.prepare(setting))
 
     def search_space(self) -> dict[str, Any]:
         """The clip; the inner strategy's own stay as they are written."""

@@ -9,13 +9,10 @@ arXiv:1909.06335, section 4.3; with d the mean update of a round,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from strategies.base import Federation, Memory, check_range
-from strategies.fedavg import WEIGHTED_BY, FedAvg, SteppingServer, everyone
-
-if TYPE_CHECKING:
-    from flwr.serverapp import Grid
+from strategies.base import Named, Round, State, check_range
+from strategies.fedavg import FedAvg
 
 
 @dataclass(frozen=True)
@@ -28,6 +25,7 @@ class FedAvgM(FedAvg):
         weighting: as FedAvg's.
     """
 
+    dp: ClassVar[str] = "after_noise"
     examples: ClassVar[tuple[str, ...]] = ("fedavgm(beta=0.9)", "fedavgm(beta=0.5, server_lr=0.7)")
 
     beta: float = 0.9
@@ -38,10 +36,8 @@ class FedAvgM(FedAvg):
         check_range("beta", self.beta, 0.0, 0.999999)
         check_range("server_lr", self.server_lr, 1e-9)
 
-    def server(self, grid: Grid, federation: Federation) -> SteppingServer:
-        return SteppingServer(self, weighted_by_key=WEIGHTED_BY[self.weighting], **everyone(federation))
-
-    def server_step(self, x: Any, d: Any, state: Memory) -> tuple[Any, Memory]:
+    def server_step(self, x: Any, mean: Named, state: State, round: Round) -> tuple[Any, State]:
+        d = mean["w"]
         m = self.beta * state["m"] + d if "m" in state else d
         return x + self.server_lr * m, {"m": m}
 

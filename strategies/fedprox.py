@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from strategies.base import Memory, Vector, check_range
+from strategies.base import Job, check_range
 from strategies.fedavg import FedAvg
 
 
@@ -26,6 +26,7 @@ class FedProx(FedAvg):
         weighting: as FedAvg's.
     """
 
+    dp: ClassVar[str] = "after_noise"
     examples: ClassVar[tuple[str, ...]] = ("fedprox(mu=0.01)", "fedprox(mu=1, weighting=uniform)")
 
     mu: float = 0.01
@@ -34,7 +35,7 @@ class FedProx(FedAvg):
         super().__post_init__()
         check_range("mu", self.mu, 0.0)
 
-    def drift(self, w_t: Vector, memory: Memory) -> tuple[float, Vector | None]:
+    def drift(self, job: Job) -> tuple[float, Any]:
         """grad h_k = grad F_k + mu (w - w_t)."""
         return self.mu, None
 

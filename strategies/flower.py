@@ -16,18 +16,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
-from strategies.base import Federation, Job, Memory, Strategy, StrategyError, Vector
-from strategies.fedavg import everyone
-from strategies.wire import config_of
+from strategies.base import Federation, Job, Memory, Prepared, Received, Setting, Strategy, StrategyError
 
 if TYPE_CHECKING:
-    from flwr.app import Message
-    from flwr.serverapp import Grid
     from flwr.serverapp.strategy import Strategy as FlowerStrategy
 
 
@@ -86,8 +81,23 @@ class Flower(Strategy):
             raise StrategyError(f"{self.path} is not a flwr.serverapp.strategy.Strategy but {cls!r}")
         return cls
 
-    def server(self, grid: Grid, federation: Federation) -> FlowerStrategy:
-        """The object; the sampling options are ours (see `everyone`).
+    @property
+    def linear(self) -> bool:
+        """Nothing is known of a foreign server rule."""
+        return False
+
+    def prepare(self, setting: Setting) -> Prepared:
+        return Prepared(self, setting.workloads, flower=self.build)
+
+    def check(self, setting: Setting) -> None:
+        """Refuse what the class's constructor refuses."""
+        self.build(Federation(setting.clients, setting.cohort), lambda strategy: strategy)
+
+    def build(self, federation: Federation, adapt: Callable[[Strategy], Any]) -> FlowerStrategy:
+        """The Flower object; the sampling options are ours.
+
+        Args:
+            adapt: makes a Flower strategy of one of ours, for those that are given as options.
 
         Raises:
             StrategyError: its constructor refuses a value.
@@ -98,29 +108,48 @@ class Flower(Strategy):
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
             sampling = {key: value for key, value in sampling.items() if key in known}
         options = {
-            key: value.server(grid, federation) if isinstance(value, Strategy) else value for key, value in self.options
+            key: _inner(value, federation, adapt) if isinstance(value, Strategy) else value
+            for key, value in self.options
         }
         try:
             return cls(**sampling, **options)
         except (TypeError, ValueError) as error:
             raise StrategyError(f"{self.path}: {error}") from None
 
-    def open(self, message: Message, memory: Memory) -> Job:
+    def open(self, received: Received, memory: Memory) -> Job:
         """FedAvg's, with what else the server's configuration asks of a client."""
-        config = config_of(message.content)
-        unknown = sorted(set(config) - {"server-round", _PROXIMAL})
+        unknown = sorted(set(received.config) - {_PROXIMAL})
         if unknown:
             raise StrategyError(
                 f"{self.path} asks its clients for {', '.join(unknown)}, which FedAvg's local training does not do"
             )
-        job = super().open(message, memory)
-        asked = {_PROXIMAL: np.array(config[_PROXIMAL], dtype=float)} if _PROXIMAL in config else {}
-        return replace(job, memory={**memory, **asked})
+        asked = {_PROXIMAL: float(received.config[_PROXIMAL])} if _PROXIMAL in received.config else {}
+        return received.job(**asked)
 
-    def drift(self, w_t: Vector, memory: Memory) -> tuple[float, Vector | None]:
+    def drift(self, job: Job) -> tuple[float, Any]:
         """Flower's FedProx: the squared term of its docstring (its example code leaves out the square)."""
-        return (float(memory[_PROXIMAL]), None) if _PROXIMAL in memory else (0.0, None)
+        return (job.memory[_PROXIMAL], None) if _PROXIMAL in job.memory else (0.0, None)
+
+
+def _inner(strategy: Strategy, federation: Federation, adapt: Callable[[Strategy], Any]) -> Any:
+    """A strategy given as an option, as Flower takes it."""
+    return strategy.build(federation, adapt) if isinstance(strategy, Flower) else adapt(strategy)
+
+
+def everyone(federation: Federation) -> dict[str, Any]:
+    """Flower's sampling options for *all clients that the Grid shows* (which are the round's cohort) and no client
+    evaluation.
+
+    Left at Flower's defaults, round 1 trains two of four clients and a federation of one waits for ever.
+    """
+    return {
+        "fraction_train": 1.0,
+        "min_train_nodes": federation.cohort,
+        "min_available_nodes": federation.cohort,
+        "fraction_evaluate": 0.0,
+        "min_evaluate_nodes": 0,
+    }
 
 
 _PROXIMAL = "proximal-mu"
-_SAMPLING = ("fraction_train", "min_train_nodes", "min_available_nodes", "fraction_evaluate", "min_evaluate_nodes")
+_SAMPLING = tuple(everyone(Federation(1, 1)))

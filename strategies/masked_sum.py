@@ -25,6 +25,7 @@ from strategies.maths.streams import NONCE_BYTES
 from strategies.protection.base import Protected
 from strategies.protection.context import Context
 from strategies.protection.protocol import ClearAdder, Form, KeyHolder
+from strategies.protection.sees import SHARED_SECRET, Sees
 from strategies.protection.sums import Bytes, ProtectedSum
 
 if TYPE_CHECKING:
@@ -37,11 +38,7 @@ class MaskedSum(Protected):
     """With the pads taken off it is `quantised`, bit for bit."""
 
     assumption: ClassVar[str] = "AES-256 and HMAC-SHA256 are pseudo-random; the offices share a secret"
-    sees: ClassVar[Mapping[str, str]] = {
-        "server": "nothing of updates, sums, model",
-        "office": "model, sums",
-        "server and one office": "all updates",
-    }
+    sees: ClassVar[Mapping[str, Sees]] = SHARED_SECRET
     examples: ClassVar[tuple[str, ...]] = ("masked_sum",)
 
     def key_holder(self, vault: Vault, form: Form, processes: int = 1) -> KeyHolder:

@@ -24,6 +24,7 @@ from strategies.maths.streams import ProtectionError
 from strategies.protection.base import Protected
 from strategies.protection.context import Context
 from strategies.protection.protocol import NO_NOTE, Adder, ClearAdder, Form, KeyHolder
+from strategies.protection.sees import SHARED_SECRET, Sees
 from strategies.protection.sums import Bytes, ProtectedSum
 
 if TYPE_CHECKING:
@@ -42,11 +43,7 @@ class Paillier(Protected):
         obfuscator: what hides the plaintexts: `full`, `djn`, `short` or `textbook` (`maths/obfuscators.py`).
     """
 
-    sees: ClassVar[Mapping[str, str]] = {
-        "server": "nothing of updates, sums, model",
-        "office": "model, sums",
-        "server and one office": "all updates",
-    }
+    sees: ClassVar[Mapping[str, Sees]] = SHARED_SECRET
     examples: ClassVar[tuple[str, ...]] = ("paillier",)
     kernels: ClassVar[tuple[str, ...]] = ("strategies.maths.lanes",)  # compiled, for its powers
 

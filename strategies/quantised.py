@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from strategies.protection.base import Protected
 from strategies.protection.protocol import ClearAdder, ClearHolder
+from strategies.protection.sees import OFFICE, SERVER, WITH_ONE, Sees
 
 if TYPE_CHECKING:
     from strategies.protection.protocol import Adder, Form, KeyHolder
@@ -26,10 +27,10 @@ class Quantised(Protected):
     twin: ClassVar[str | None] = None
     encrypted_share: ClassVar[float] = 0.0
     assumption: ClassVar[str] = "none: integers in clear"
-    sees: ClassVar[Mapping[str, str]] = {
-        "server": "updates, sums",
-        "office": "model, sums",
-        "server and one office": "all updates",
+    sees: ClassVar[Mapping[str, Sees]] = {
+        SERVER: Sees.UPDATES_AND_SUMS,
+        OFFICE: Sees.SUMS_AND_MODEL,
+        WITH_ONE: Sees.ALL_UPDATES,
     }
     examples: ClassVar[tuple[str, ...]] = ("quantised", "quantised(bits=12, inner=fedprox(mu=0.01))")
 

@@ -30,6 +30,7 @@ from strategies.maths.streams import ProtectionError
 from strategies.protection.base import Protected
 from strategies.protection.context import Context
 from strategies.protection.protocol import NO_NOTE, Ask, ClearAdder, Form, KeyHolder, Parts
+from strategies.protection.sees import OFFICE, SERVER, WITH_ONE, WITH_T, Sees
 from strategies.protection.sums import Bytes, ProtectedSum
 
 if TYPE_CHECKING:
@@ -45,11 +46,11 @@ class SecAgg(Protected):
 
     phases: ClassVar[tuple[str, ...]] = ("keys", "shares", "update", "unmask")
     assumption: ClassVar[str] = "X25519, AES-256, HMAC-SHA256; the server follows the protocol"
-    sees: ClassVar[Mapping[str, str]] = {
-        "server": "sums, hence the model up to its first weights",
-        "office": "model, sums",
-        "server and one office": "no single update",
-        "server and t offices": "all updates",
+    sees: ClassVar[Mapping[str, Sees]] = {
+        SERVER: Sees.SUMS_NOT_FIRST_WEIGHTS,
+        OFFICE: Sees.SUMS_AND_MODEL,
+        WITH_ONE: Sees.NO_SINGLE_UPDATE,
+        WITH_T: Sees.ALL_UPDATES,
     }
     examples: ClassVar[tuple[str, ...]] = ("secagg",)
 

@@ -22,7 +22,9 @@ from experiments.spec import RunSpec
 from experiments.training.flat import Flat, first_weights
 from experiments.training.fused import FusedTrainer
 from experiments.training.local import ReferenceTrainer
-from strategies import Job, Update, Workload
+from experiments.training.schedule import job
+from strategies.base import Update, Workload
+from strategies.fedavg import FedAvg
 
 MODELS = {"mlp": ((561,), "mlp(hidden=[128, 64])"), "cnn1d": ((128, 9), "cnn1d(channels=[32, 64])")}
 SECTION = "Models by trainer, a client's step"
@@ -45,11 +47,11 @@ class Problem:
         self.first = first_weights(self.module, stream(0, Purpose.INITIAL_WEIGHTS))
         starts = range(0, clients * self.rows, self.rows)
         self.workloads = [Workload(np.arange(start, start + self.rows), batches) for start in starts]
-        self.jobs = [Job(self.first, 1)] * clients
+        self.jobs = [job(self.spec, self.first, 1, batches)] * clients
 
     def loop(self) -> Callable[[], list[Update]]:
         """The plain autograd loop, client by client."""
-        trainer = ReferenceTrainer(self.spec, self.module, self.x, self.y, self.workloads)
+        trainer = ReferenceTrainer(self.spec, FedAvg(), self.module, self.x, self.y, self.workloads)
         return lambda: trainer.train(self.jobs, range(self.clients))
 
     def fused(self) -> Callable[[], list[Update]] | None:
@@ -57,7 +59,7 @@ class Problem:
         widths = self.spec.model.widths(self.x.shape[1:], 6)
         if widths is None:
             return None
-        trainer = FusedTrainer(self.spec, widths, self.x, self.y, self.workloads)
+        trainer = FusedTrainer(self.spec, FedAvg(), widths, self.x, self.y, self.workloads)
         return lambda: trainer.train(self.jobs, range(self.clients))
 
     def stacked(self) -> Callable[[], list[torch.Tensor]]:

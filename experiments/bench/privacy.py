@@ -18,8 +18,10 @@ from experiments.bench.clock import interleave, progress
 from experiments.bench.figures import Figures
 from experiments.bench.targets import Target
 from experiments.bench.work import Work
-from experiments.training.fused import FusedTrainer, PrivateStep
-from strategies import Job, PrivateSteps, Workload
+from experiments.training.fused import FusedTrainer
+from experiments.training.private import PrivateStep
+from strategies.base import PrivateSteps, Workload
+from strategies.fedavg import FedAvg
 
 STEP = "Differential privacy: a round of {} steps a client"
 STEPS = 20
@@ -80,12 +82,12 @@ def _ours(
 ) -> Callable[[], object]:
     """A round of our trainer."""
     trainer = _trainer(work, _workloads(work, batch, sigma, clip, secure, persons))
-    jobs, clients = [Job(work.first(), 1)] * work.clients, list(range(work.clients))
+    jobs, clients = [work.job(STEPS)] * work.clients, list(range(work.clients))
     return lambda: trainer.train(jobs, clients)
 
 
 def _trainer(work: Work, workloads: list[Workload]) -> FusedTrainer:
-    return FusedTrainer(work.spec(strategy="dp_sgd(noise_multiplier=1)"), work.widths, work.x, work.y, workloads)
+    return FusedTrainer(work.spec(), FedAvg(), work.widths, work.x, work.y, workloads)
 
 
 def _with_torch_noise(work: Work, batch: int | str) -> Callable[[], object]:

@@ -24,12 +24,12 @@ from experiments.bench.rounds import Federated
 from experiments.bench.targets import Target
 from experiments.bench.work import Work
 from experiments.run import RunData
-from experiments.training.clients import Keys
 from strategies.maths.cryptor import Cryptor, naive_cost
 from strategies.maths.packing import Packing
 from strategies.maths.paillier import PrivateKey, generate
 from strategies.paillier import KEY, Paillier
 from strategies.protection.base import Protected
+from strategies.protection.plan import Keys
 from strategies.protection.vault import make_vault
 
 UPDATE, ROUND = "Protection: one update under Paillier", "Protection: a round of 4 offices, 5 local epochs"

@@ -11,17 +11,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
 
-from flwr.app import ArrayRecord, ConfigRecord, Message
+from flwr.app import ConfigRecord, Message
 
-from experiments.engines import flower
-from experiments.engines.grid import OrderedGrid, who_is_who
-from experiments.engines.inprocess import InProcessGrid
-from experiments.run import RunData, deal_rows, resolved, sides
+from experiments.engines import inprocess
+from experiments.engines.flower import array_bytes
+from experiments.run import RunData, deal_rows, resolved, set_up
 from experiments.spec import RunSpec
-from experiments.training.clients import Keys
-from strategies import Federation
+from strategies.protection.plan import Keys
 from strategies.protection.protocol import KeyHolder
-from strategies.wire import pack, payload_bytes
 
 
 class Federated:
@@ -40,17 +37,11 @@ class Federated:
     def __init__(self, spec: RunSpec, data: RunData, keys: Keys | None = None) -> None:
         data = replace(data, test=None)
         spec = resolved(spec, data)
-        flower.quiet()
-        flower.identify()
-        server, clients = sides(spec, data, deal_rows(spec, data), keys=keys)
-        self.inner = InProcessGrid(clients, spec.clients)
-        nodes = who_is_who(self.inner, spec.clients)
-        protected = spec.strategy.protected
-        self.grid = OrderedGrid(self.inner, nodes, spec.seed, spec.clients, spec.reject_nonfinite, protected=protected)
-        federation = Federation(spec.clients, spec.clients, len(server.first), spec.seed, server.measured)
-        self.server = spec.strategy.server(self.grid, federation)
-        self.arrays = ArrayRecord() if protected else pack(spec.strategy.initial(server.first, federation))
-        self.server.start(self.grid, self.arrays, num_rounds=0)  # sets up
+        sides = set_up(spec, data, deal_rows(spec, data), keys=keys)
+        inner, self.clients = inprocess.connect(sides.clients, spec.clients)
+        self.grid = sides.server.grid(inner)
+        self.server = sides.server.strategy(spec.rounds)
+        self.arrays = sides.server.arrays()
         self.number = 0
         self.round_seconds: list[tuple[float, float]] = []
         self.update_bytes: list[int] = []
@@ -65,9 +56,10 @@ class Federated:
     def train(self) -> list[Message]:
         """The offices' part of a round: their replies."""
         self.number += 1
+        self.grid.begin(self.number)
         asked = self.server.configure_train(self.number, self.arrays, ConfigRecord(), self.grid)
         replies = self.grid.send_and_receive(asked)
-        self.update_bytes = [payload_bytes(reply.content) for reply in replies]
+        self.update_bytes = [sum(array_bytes(reply.content).values()) for reply in replies]
         return replies
 
     def add(self, replies: Sequence[Message]) -> None:
@@ -96,8 +88,8 @@ class Federated:
 
     @property
     def _holder(self) -> KeyHolder | None:
-        protection = self.inner.clients.protection
-        return protection.desk.holder if protection else None
+        desk = getattr(self.clients.offices, "desk", None)
+        return None if desk is None else desk.holder
 
     def _cpu(self) -> float:
         return time.process_time() + (self._holder.cpu_seconds() if self._holder else 0.0)

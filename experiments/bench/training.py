@@ -11,13 +11,13 @@ from experiments.bench import kernels
 from experiments.bench.clock import interleave, progress
 from experiments.bench.figures import Figures
 from experiments.bench.work import ROUNDS, Work
-from experiments.engines import flower
-from experiments.engines.inprocess import InProcessGrid
-from experiments.run import RunData, deal_rows, resolved, run, sides
+from experiments.engines import inprocess
+from experiments.run import RunData, deal_rows, resolved, run, set_up
 from experiments.spec import RunSpec
 from experiments.training.evaluation import Evaluator
 from experiments.training.fused import FusedTrainer
-from strategies import Job, Update
+from strategies.base import Job, Update
+from strategies.fedavg import FedAvg
 
 OURS, PLAIN, PRODUCTS = "our trainer", "plain PyTorch loop", "products alone"
 WRITTEN, BATCHED = "NumPy, written out", "torch, batched"
@@ -26,8 +26,8 @@ WRITTEN, BATCHED = "NumPy, written out", "torch, batched"
 def our_round(work: Work) -> Callable[[], list[Update]]:
     """A round of the real trainer: own order of every client, all clients."""
     spec = work.spec()
-    trainer = FusedTrainer(spec, work.widths, work.x, work.y, work.workloads(spec))
-    jobs = [Job(work.first(), 1)] * work.clients
+    trainer = FusedTrainer(spec, FedAvg(), work.widths, work.x, work.y, work.workloads(spec))
+    jobs = [work.job()] * work.clients
     return lambda: trainer.train(jobs, range(work.clients))
 
 
@@ -85,14 +85,12 @@ class Stopwatch:
 
 def rounds_in_process(spec: RunSpec, data: RunData) -> tuple[float, float, float]:
     """Seconds of a federation: in the trainer, in the evaluation, and in all else (Flower's loop and messages)."""
-    server, side = sides(spec, data, deal_rows(spec, data))
-    flower.quiet()
-    flower.identify()
-    grid = InProcessGrid(side, spec.clients)
-    watch = Stopwatch(grid.clients.trainer)
-    grid.clients.trainer = watch  # type: ignore[assignment]
+    sides = set_up(spec, data, deal_rows(spec, data))
+    grid, clients = inprocess.connect(sides.clients, spec.clients)
+    watch = Stopwatch(clients.trainer)
+    clients.trainer = watch  # type: ignore[assignment]
     started = perf_counter()
-    outcome = server(grid)
+    outcome = sides.server(grid)
     total = perf_counter() - started
     evaluation = outcome.seconds["evaluate_s"]
     return watch.seconds, evaluation, total - watch.seconds - evaluation

@@ -12,8 +12,8 @@ from experiments.run import About, RunData, prepare
 from experiments.seeds import Purpose, stream
 from experiments.spec import RunSpec
 from experiments.training.evaluation import Rows
-from experiments.training.schedule import steps_a_round
-from strategies import Workload
+from experiments.training.schedule import job, steps_a_round
+from strategies.base import Job, Workload
 
 CLASSES = ("walking", "upstairs", "downstairs", "sitting", "standing", "laying")
 ROUNDS, SHORT = 25, 20  # of a whole run, and of a run that the frameworks are compared by
@@ -71,6 +71,11 @@ class Work:
         rng = stream(0, Purpose.INITIAL_WEIGHTS)
         w: NDArray[np.float32] = self.spec().model.first_weights((self.widths[0],), self.widths[-1], rng)
         return w
+
+    def job(self, steps: int | None = None) -> Job:
+        """A client's training in a round, of one epoch unless said otherwise."""
+        spec = self.spec()
+        return job(spec, self.first(), 1, steps or steps_a_round(spec, self.rows))
 
     def layers(self) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """The first weights as a matrix (inputs, outputs) and a bias (outputs,) for each layer."""

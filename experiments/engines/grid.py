@@ -16,22 +16,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from statistics import median
 from time import perf_counter, sleep
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
-from flwr.proto.node_pb2 import NodeInfo
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
 from experiments.dropout import PHASES, Drop
+from experiments.engines.flower import array_bytes, arrays_in, config_of
 from experiments.seeds import Purpose, stream
-from strategies.protection.sums import bytes_of_sums
-from strategies.wire import arrays_of, config_of, payload_bytes, unpack
+
+if TYPE_CHECKING:
+    from flwr.proto.node_pb2 import NodeInfo
+    from flwr.supercore.run import Run
 
 log = logging.getLogger(__name__)
 
 TOO_LONG = 1e6  # times the round's median update length
 SET_UP = ("join", "agree")  # phases of a protected run that come before its rounds
+OF_A_ROUND = "sum-"  # begins the names of arrays that are of an earlier round than the message they travel in
 
 
 class Diverged(Exception):
@@ -47,7 +50,7 @@ class OrderedGrid(Grid):
         seed: the run's seed.
         cohort: clients a round.
         reject_nonfinite: leave bad updates out (and count them), or let the strategy have them.
-        rounds_done: before this Grid's first; cohorts go on from there.
+        first_round: the first that will begin; later ones begin by `begin`.
         dropout: which offices vanish, or None.
         protected: updates cannot be read here: offices check their own, and say so where they send none.
         poisson: every client is in a round by a coin of its own, `cohort` of them on average; there may be none.
@@ -60,7 +63,7 @@ class OrderedGrid(Grid):
         seed: int,
         cohort: int,
         reject_nonfinite: bool,
-        rounds_done: int = 0,
+        first_round: int = 1,
         dropout: Drop | None = None,
         protected: bool = False,
         poisson: bool = False,
@@ -76,11 +79,14 @@ class OrderedGrid(Grid):
         self.dropped = [0] * len(nodes)  # rounds in which each office vanished
         self.trained = [0] * len(nodes)  # rounds that each office was asked to train in
         self.train_s = 0.0
-        self._next_round(rounds_done)
+        self.round = 0
+        self.begin(first_round)
 
-    def _next_round(self, finished: int) -> None:
-        """Draw the cohort of the next round."""
-        self.round = finished + 1
+    def begin(self, number: int) -> None:
+        """Draw the cohort of a round, if it has not begun yet. Whatever is sent in a round leaves its cohort alone."""
+        if number == self.round:
+            return
+        self.round = number
         drawn = cohort_of(self.seed, self.round, len(self.nodes), self.cohort, self.poisson)
         self._offices = {self.nodes[office]: office for office in drawn}
         self._vanishing = self.dropout.vanishing(self.seed, self.round, drawn) if self.dropout else {}
@@ -109,15 +115,12 @@ class OrderedGrid(Grid):
         """
         messages = sorted(messages, key=lambda message: self.office_of[message.metadata.dst_node_id])
         if not messages:
-            if not self._offices:  # the coins chose nobody
-                self._next_round(self.round)
             return []
         kind = messages[0].metadata.message_type
         messages = [message for message in messages if not self._lost(message)]
         if not messages and kind != MessageType.TRAIN:
             return []  # of the few that a phase asked, which may not be all that take part
         if not messages and self.poisson:
-            self._next_round(self.round)
             return []
         if not messages:
             raise RuntimeError(f"round {self.round}: every client has vanished")
@@ -134,19 +137,14 @@ class OrderedGrid(Grid):
                 raise RuntimeError(f"round {self.round}, {self._name(reply)}: {reply.error.reason}")
         if len(replies) < len(messages):
             raise RuntimeError(f"round {self.round}: {len(replies)} of {len(messages)} clients answered")
-        if self.protected:
+        if self.protected or kind == MessageType.TRAIN:
             self._count(messages, replies)
-            if kind == MessageType.EVALUATE:  # the last message of a round
-                self._next_round(self.round)
         if kind != MessageType.TRAIN:
             return replies
         self.train_s += perf_counter() - started
         if self.protected:
             return self._willing(replies)
-        self._count(messages, replies)
-        good = self._good(messages, replies) if self.reject_nonfinite else replies
-        self._next_round(self.round)
-        return good
+        return self._good(messages, replies) if self.reject_nonfinite else replies
 
     def _lost(self, message: Message) -> bool:
         """Whether the office has vanished at this message's phase, or before."""
@@ -164,7 +162,7 @@ class OrderedGrid(Grid):
         """Under protection an office whose update is not finite says so and sends none."""
         willing = []
         for reply in replies:
-            if any(record.get("abstains") for record in reply.content.config_records.values()):
+            if config_of(reply.content).get("abstains"):
                 self.reject(
                     reply.metadata.src_node_id, f"round {self.round}, {self._name(reply)}: its update is not finite"
                 )
@@ -184,9 +182,9 @@ class OrderedGrid(Grid):
         for message, reply in zip(messages, replies, strict=True):
             office = self.office_of[message.metadata.dst_node_id]
             if message.content is not sent:  # most strategies send everybody the same record
-                sent, down = message.content, payload_bytes(message.content)
+                sent, down = message.content, sum(array_bytes(message.content).values())
             self.bytes_down[office] += down
-            up = payload_bytes(reply.content)
+            up = sum(array_bytes(reply.content).values())
             self.bytes_up[office] += up
             if self.protected:
                 self._count_by_round(message, down, up)
@@ -197,11 +195,12 @@ class OrderedGrid(Grid):
         A sum travels with the next round's messages, but is of its own round. Set-up is of round 0.
         """
         round_ = 0 if config_of(message.content).get("phase") in SET_UP else self.round
-        sums = bytes_of_sums(arrays_of(message.content))
         self.bytes_by_round["up", round_] += up
-        self.bytes_by_round["down", round_] += down - sum(sums.values())
-        for of, size in sums.items():
-            self.bytes_by_round["down", of] += size
+        self.bytes_by_round["down", round_] += down
+        for name, size in array_bytes(message.content).items():
+            if name.startswith(OF_A_ROUND):
+                self.bytes_by_round["down", round_] -= size
+                self.bytes_by_round["down", int(name.split("-")[1])] += size
 
     def _good(self, messages: list[Message], replies: list[Message]) -> list[Message]:
         lengths = update_lengths(messages, replies)
@@ -236,6 +235,8 @@ class OrderedGrid(Grid):
         return Message(content, dst_node_id=dst_node_id, message_type=message_type, group_id=group_id, ttl=ttl)
 
     def get_nodes(self) -> Iterable[NodeInfo]:
+        from flwr.proto.node_pb2 import NodeInfo
+
         return (NodeInfo(node_id=node) for node in self._offices)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
@@ -255,15 +256,34 @@ def cohort_of(seed: int, round_: int, clients: int, cohort: int, poisson: bool =
 
 
 def update_lengths(messages: Sequence[Message], replies: Sequence[Message]) -> list[float]:
-    """L2 norm of every client's update: what came back minus what was sent (not finite where anything in it is not)."""
-    from strategies.maths.vectors import distances  # compiled: what only plans a sweep does without
+    """L2 norm of every client's update: what came back minus what was sent, or the change that it says it is.
 
+    It is not finite where anything is not that the client sent, its further vectors and numbers included.
+    """
     lengths: list[float] = []
     # Most strategies send everybody the same record.
     for _, group in groupby(zip(messages, replies, strict=True), key=lambda pair: id(pair[0].content)):
         sent, received = zip(*group, strict=True)
-        models = [unpack(arrays_of(reply.content)) for reply in received]
-        lengths += distances(models, unpack(arrays_of(sent[0].content)))
+        lengths += _lengths(_arrays(sent[0]), [_arrays(reply) for reply in received])
+    return lengths
+
+
+def _arrays(message: Message) -> dict[str, Any]:
+    record = next(record for record in message.content.values() if isinstance(record, ArrayRecord))
+    return arrays_in(record)
+
+
+def _lengths(sent: Mapping[str, Any], received: Sequence[Mapping[str, Any]]) -> list[float]:
+    from strategies.maths.vectors import distances  # compiled: what only plans a sweep does without
+
+    x = next(iter(sent.values()))
+    changes = "update" in received[0]
+    origin = np.zeros_like(received[0]["update"]) if changes else x
+    lengths = distances([next(iter(arrays.values())) for arrays in received], origin)
+    for k, arrays in enumerate(received):
+        others = list(arrays.values())[1:]
+        if others and not all(np.isfinite(array).all() for array in others):
+            lengths[k] = math.nan
     return lengths
 
 

@@ -78,8 +78,9 @@ def _answer(task: str, message: Message, context: Context) -> Message:
     office = int(context.node_config["partition-id"])
     clients = _clients(task)
     reply = clients.answer([message], [office], ContextMemory(context))[0]
-    if clients.protection:  # its costs go past the server
-        Path(f"{task}.meter-{os.getpid()}").write_bytes(pickle.dumps(clients.meter))
+    meter = getattr(clients.offices, "meter", None)
+    if meter is not None:  # what protection costs goes past the server
+        Path(f"{task}.meter-{os.getpid()}").write_bytes(pickle.dumps(meter))
     return reply
 
 
@@ -90,8 +91,7 @@ def _clients(task: str) -> Clients:
     torch.set_num_threads(1)
     flower.quiet()
     side: ClientSide = pickle.loads(Path(task).read_bytes())[1]
-    side = replace(side, keys=replace(side.keys, processes=1))  # the actors share the cores already
-    return side.start()
+    return replace(side, processes=1).start()  # the actors share the cores already
 
 
 class ContextMemory:

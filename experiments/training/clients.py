@@ -1,39 +1,46 @@
 """The client side of a run: from messages to replies, for one office or for all of a round at once.
 
-`Clients.answer` runs `open` for every message, one `train` for all of them, and `close` for every update. The
-in-process engine hands it a whole round; Flower's ClientApp, in a simulation or a deployment, hands it one message at
-a time. What an office keeps between rounds is given and taken back through a mapping, so the engine decides where it
-lives.
+`Clients.answer` opens every message, trains all jobs in one call, and closes every update. The in-process engine hands
+it a whole round; Flower's ClientApp, in a simulation or a deployment, hands it one message at a time. What an office
+keeps between rounds is given and taken back through a mapping, so the engine decides where it lives.
 
-Under protection the model lives here too: the clients make the first weights, open sums with keys that the server has
-not, and score the model.
+What `close` remembers waits until the server says, with its next message, that it took the update. An office whose
+update was lost or left out then still has the memory that it had before.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from itertools import groupby
 from pathlib import Path
-from time import perf_counter, process_time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from flwr.app import ConfigRecord, MessageType, MetricRecord, RecordDict
+from flwr.app import MessageType
 from numpy.typing import NDArray
 
-from experiments.engines import flower
-from experiments.privacy import noise_shares
-from experiments.seeds import Purpose, sequence, stream
+from experiments.engines.flower import config_of, content_of, counts_record, letter_of, reply
 from experiments.training.evaluation import Evaluator, Rows
 from experiments.training.optimizers import CrossEntropy
-from strategies import Job, Memory, StrategyError, Update, Workload
-from strategies.maths.streams import ProtectionError
-from strategies.protection.base import Office, Protected
-from strategies.protection.meter import Meter
-from strategies.protection.vault import IN_CLEAR, Vault
-from strategies.wire import config_of
+from experiments.training.schedule import learning_rate
+from strategies.base import (
+    Change,
+    Job,
+    Letter,
+    Memory,
+    Named,
+    Prepared,
+    Received,
+    Strategy,
+    StrategyError,
+    Update,
+    Workload,
+)
 
 if TYPE_CHECKING:
     from flwr.app import Message
@@ -42,12 +49,10 @@ if TYPE_CHECKING:
     from experiments.spec import RunSpec
     from experiments.training.fused import FusedTrainer
     from experiments.training.local import ReferenceTrainer
-    from strategies.base import Client
-    from strategies.privacy.noise import NoiseStream
-    from strategies.protection.office import ProtectedOffice
 
 
 SPENT = "privacy-steps"  # what an office remembers of its budget: noised steps taken since round 1
+WAITING, WAITING_ROUND = "waiting-", "waiting-round"  # of memory that the server has not said it took
 TABLE = Path(__file__).parents[2] / "results" / "bench" / "trainers.csv"
 
 
@@ -60,52 +65,64 @@ class Memories(Protocol):
 
 
 @dataclass(frozen=True)
-class Keys:
-    """How the clients of a protected run come by keys, and what they do with them.
-
-    Attributes:
-        vault: file of the keys; or the keys themselves, where a sweep's driver keeps them in memory for simulated
-            offices; or None where no round is computed in earnest.
-        measured: rounds that are computed in earnest; None is all (see `Federation.measured`).
-        processes: that may share the work.
-        seconds: that making the keys took.
-    """
-
-    vault: Path | Vault | None = None
-    measured: frozenset[int] | None = None
-    processes: int = 1
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
 class ClientSide:
     """Everything the clients of a run need, and nothing of the server's. It pickles.
 
     Attributes:
         spec: the run's options.
+        prepared: the strategy with its plan, without the plan's reports.
         x, y: training rows as the model takes them, and labels.
         classes: number of labels.
         workloads: what each client trains on.
-        first: makes the model's first weights; only protected clients are asked for them.
-        test, validation: rows to score on, where the model lives with the clients; none otherwise.
-        keys: of a protected run.
+        test: rows to score on where the model lives with the clients; None otherwise.
+        validation: rows of each client to score on.
         planned: workloads as privacy accounts for them, before an audit's coins; as `workloads` where there is none.
+        processes: that may share what clients do beside training.
     """
 
     spec: RunSpec
+    prepared: Prepared
     x: NDArray[np.float32]
     y: NDArray[np.int64]
     classes: int
     workloads: tuple[Workload, ...]
-    first: Callable[[], NDArray[np.float32]] | None = None
     test: Rows | None = None
     validation: tuple[Rows, ...] = ()
-    keys: Keys = Keys()
     planned: tuple[Workload, ...] = ()
+    processes: int | None = None
 
     def start(self) -> Clients:
         """Build model and trainer (in the process that will train)."""
         return Clients(self)
+
+    def received(self, named: Named, number: int, office: int, config: Mapping[str, Any] | None = None) -> Received:
+        """What an office starts round `number` with, as the strategy is given it."""
+        return Received(
+            named,
+            number,
+            learning_rate(self.spec, number),
+            self.workloads[office].steps,
+            self.spec.optimizer.momentum,
+            self.spec.model.layout(self.x.shape[1:], self.classes),
+            office,
+            config or {},
+        )
+
+    @cached_property
+    def _evaluator(self) -> Evaluator:
+        return Evaluator(self.spec.model, self.classes, self.x.shape[1:], self.test, self.validation)
+
+    def score(self, w: NDArray[np.float32]) -> Mapping[str, Any]:
+        """The figures of a model (d,); what the harness measures on offices' validation rows is outside a protocol."""
+        return self._evaluator(w[None]).metrics()
+
+    def personal_accuracy(self, strategy: Strategy, office: int, memory: Memory) -> float:
+        """Of the office's own model on its own validation rows, in [0, 1]; nan without model or rows."""
+        w, rows = strategy.personal(memory), self.validation[office] if self.validation else None
+        if w is None or rows is None or not len(rows):
+            return math.nan
+        evaluator = Evaluator(self.spec.model, self.classes, self.x.shape[1:], None, (rows,))
+        return evaluator(np.asarray(w, np.float32)[None]).office_accuracy[0] or 0.0
 
 
 @cache
@@ -120,30 +137,130 @@ def trainer(side: ClientSide) -> FusedTrainer | ReferenceTrainer:
 
     Each imports what it stands on, numba or PyTorch, when it is chosen: a worker of a sweep needs one of them.
     """
-    spec, shape = side.spec, side.x.shape[1:]
+    spec, shape, strategy = side.spec, side.x.shape[1:], side.prepared.strategy
     widths = spec.model.widths(shape, side.classes)
     fused = spec.trainer == "auto" and measured().get(spec.model.notation) == "fused"
     if fused and widths is not None and isinstance(spec.loss, CrossEntropy):
         from experiments.training.fused import FusedTrainer
 
-        return FusedTrainer(spec, widths, side.x, side.y, side.workloads)
+        return FusedTrainer(spec, strategy, widths, side.x, side.y, side.workloads)
     from experiments.training.local import ReferenceTrainer
 
-    return ReferenceTrainer(spec, spec.model.module(shape, side.classes), side.x, side.y, side.workloads)
+    return ReferenceTrainer(spec, strategy, spec.model.module(shape, side.classes), side.x, side.y, side.workloads)
 
 
-class Clients:
-    """The clients of a run in one process.
+class Offices(Protocol):
+    """What a strategy makes of letters at the offices of one process."""
 
-    Attributes:
-        meter: what protection has cost here.
+    def open(self, letter: Letter, office: int, memory: Memory) -> tuple[Sequence[Job], Memory]:
+        """The jobs of a round, and the memory after what the letter says of the last."""
+
+    def close(self, update: Update, office: int, memory: Memory) -> tuple[Letter, Memory]:
+        """What is sent for an update, and the memory."""
+
+    def query(self, letter: Letter, office: int, memory: Memory) -> tuple[Letter, Memory]:
+        """The answer to a phase of the strategy's own."""
+
+    def evaluate(self, letter: Letter, office: int, memory: Memory) -> tuple[Letter, Memory]:
+        """Figures of the model that the office has."""
+
+    def training(self, round_: int, messages: int) -> AbstractContextManager[None]:
+        """A context around the training for so many messages of a round."""
+
+    def finish(self, outcome: Outcome, memories: Mapping[int, Memory]) -> None:
+        """At the end of a run, what the harness wants to know besides."""
+
+
+class PlainOffices:
+    """The offices of a federation in the open.
+
+    Args:
+        side: of the run.
     """
 
     def __init__(self, side: ClientSide) -> None:
-        self.strategy = side.spec.strategy
+        self.side, self.strategy = side, side.prepared.strategy
+        self.silent = self.strategy.protects == "client"  # then counts and losses are private, too
+
+    def open(self, letter: Letter, office: int, memory: Memory) -> tuple[Sequence[Job], Memory]:
+        memory = settled(memory, letter.config.get("taken"), office)
+        return jobs_of(self.strategy, self.received(letter, office), memory), memory
+
+    def received(self, letter: Letter, office: int) -> Received:
+        """A letter as the strategy is given it."""
+        others = {name: value for name, value in letter.config.items() if name not in ("server-round", "taken")}
+        named = letter.arrays
+        if "w" not in named:  # one of Flower's own servers, which may name the array as it likes
+            named = {**named, "w": next(iter(named.values()))}
+        return self.side.received(named, int(letter.config["server-round"]), office, others)
+
+    def close(self, update: Update, office: int, memory: Memory) -> tuple[Letter, Memory]:
+        sent, after = self.strategy.close(update, memory)
+        letter = Letter(arrays=arrays_of(sent))
+        if update.train_loss is not None and not self.silent:
+            letter.metrics["train_loss"] = update.train_loss
+        return letter, memory if after is memory else {**memory, **waiting(after, update.job.round)}
+
+    def query(self, letter: Letter, office: int, memory: Memory) -> tuple[Letter, Memory]:
+        raise RuntimeError(f"{type(self.strategy).__name__} has no query messages")
+
+    def evaluate(self, letter: Letter, office: int, memory: Memory) -> tuple[Letter, Memory]:
+        """The accuracy of the office's own model on its own validation rows."""
+        memory = settled(memory, letter.config.get("taken"), office)
+        return Letter(metrics={"personal-accuracy": self.side.personal_accuracy(self.strategy, office, memory)}), memory
+
+    def training(self, round_: int, messages: int) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def finish(self, outcome: Outcome, memories: Mapping[int, Memory]) -> None:
+        pass
+
+
+def jobs_of(strategy: Strategy, received: Received, memory: Memory) -> Sequence[Job]:
+    """What an office trains, as a list."""
+    jobs = strategy.open(received, {name: value for name, value in memory.items() if name != SPENT})
+    return [jobs] if isinstance(jobs, Job) else list(jobs)
+
+
+def arrays_of(sent: Named) -> dict[str, Any]:
+    """What `close` sends as arrays by name: a change of the model is called `update`, a model `w`, and comes first."""
+    w = sent["w"]
+    first = {"update": w.vector} if isinstance(w, Change) else {"w": w}
+    return first | {name: np.asarray(value) for name, value in sent.items() if name != "w"}
+
+
+def waiting(memory: Memory, number: int) -> Memory:
+    """Memory that counts once the server has taken the update of this round."""
+    return {WAITING_ROUND: np.array(number), **{WAITING + name: np.asarray(value) for name, value in memory.items()}}
+
+
+def settled(memory: Memory, taken: Sequence[int] | None, office: int) -> Memory:
+    """The memory after what the server says of the last update: what waited counts if that was taken, else it is gone.
+
+    Args:
+        taken: the last round in which each office's update was taken; None where the server does not say.
+    """
+    if WAITING_ROUND not in memory:
+        return memory
+    number = int(memory[WAITING_ROUND])
+    if taken is None or int(taken[office]) == number:
+        kept = {
+            name.removeprefix(WAITING): value
+            for name, value in memory.items()
+            if name.startswith(WAITING) and name != WAITING_ROUND
+        }
+        return kept | {name: memory[name] for name in (SPENT,) if name in memory}
+    return {name: value for name, value in memory.items() if not name.startswith(WAITING)}
+
+
+class Clients:
+    """The clients of a run in one process."""
+
+    def __init__(self, side: ClientSide) -> None:
         self.trainer, self.workloads = trainer(side), side.workloads
-        self.meter = Meter()
-        self.protection = Protection(side, self.meter) if isinstance(self.strategy, Protected) else None
+        make = side.prepared.offices
+        self.offices: Offices = PlainOffices(side) if make is None else make(side)
+        self.silent = side.prepared.strategy.protected or side.prepared.strategy.protects == "client"
 
     def answer(self, messages: Sequence[Message], clients: Sequence[int], memories: Memories) -> list[Message]:
         """Replies to one round's messages, in their order; `clients` says whom each message is for."""
@@ -154,32 +271,36 @@ class Clients:
             return self._train(messages, clients, memories)
         if "hello" in config_of(messages[0].content):
             return [introduce(message, client) for message, client in zip(messages, clients, strict=True)]
-        if self.protection is None:
-            raise RuntimeError(f"{type(self.strategy).__name__} has no {kinds.pop()} messages")
+        work = self.offices.query if kinds == {MessageType.QUERY} else self.offices.evaluate
         replies = []
         for message, client in zip(messages, clients, strict=True):
-            office, memory = self.protection.office(client), memories.get(client, {})
-            if kinds == {MessageType.QUERY}:
-                content, memories[client] = office.query(message, memory)
-            else:
-                content, memories[client] = office.evaluate(message, memory, self.protection.score)
-            replies.append(flower.reply(message, content))
+            letter, memories[client] = work(letter_of(message.content), client, memories.get(client, {}))
+            replies.append(reply(message, content_of(letter)))
         return replies
 
     def _train(self, messages: Sequence[Message], clients: Sequence[int], memories: Memories) -> list[Message]:
-        offices: list[Client] = [self.protection.office(k) if self.protection else self.strategy for k in clients]
-        jobs = [
-            office.open(message, memories.get(client, {}))
-            for office, message, client in zip(offices, messages, clients, strict=True)
-        ]
-        spent = [self._spent(client, memories.get(client, {})) for client in clients]
+        jobs: list[Job] = []
+        owners: list[int] = []
+        kept: dict[int, Memory] = {}
+        content, letter = None, Letter()
+        for message, client in zip(messages, clients, strict=True):
+            if message.content is not content:  # most strategies send everybody the same record
+                content, letter = message.content, letter_of(message.content)
+            memory = memories.get(client, {})
+            spent = self._spent(client, memory)
+            own, memory = self.offices.open(letter, client, memory)
+            kept[client] = memory | {SPENT: np.array(spent)} if spent else memory
+            jobs += own
+            owners += [client] * len(own)
+        if any(self.workloads[client].private for client in kept) and len(jobs) > len(kept):
+            raise StrategyError("several trainings a round would each add the same noise; only one can be private")
+        with self.offices.training(jobs[0].round, len(kept)):
+            updates = self.trainer.train(jobs, owners)
         replies = []
-        for office, message, client, update, steps in zip(
-            offices, messages, clients, self._trained(jobs, clients), spent, strict=True
-        ):
-            content, memory = office.close(update, memories.get(client, {}))
-            memories[client] = memory | {SPENT: np.array(steps)} if steps else memory
-            replies.append(flower.reply(message, content))
+        for message, (client, update) in zip(messages, _by_owner(owners, updates), strict=True):
+            letter, memories[client] = self.offices.close(update, client, kept[client])
+            counts = None if self.silent else counts_record(update.num_examples, update.steps)
+            replies.append(reply(message, content_of(letter, counts)))
         return replies
 
     def _spent(self, client: int, memory: Memory) -> int:
@@ -199,93 +320,18 @@ class Clients:
             )
         return steps
 
-    def _trained(self, jobs: Sequence[Job], clients: Sequence[int]) -> list[Update]:
-        if self.protection is None:
-            return self.trainer.train(jobs, clients)
-        self.protection.prepare(jobs)
-        with self.meter.time("train_s", jobs[0].round):
-            return self.trainer.train(jobs, clients)
-
     def finish(self, outcome: Outcome, memories: Mapping[int, Memory]) -> None:
-        """At the end of a run, what the harness wants of protected clients: the costs, and the model."""
-        if self.protection is None:
-            return
-        self.meter.expected.clear()
-        outcome.meters.append(self.meter)
-        newest = max(memories.values(), key=lambda memory: int(memory.get("round", -1)))
-        if "model" in newest:
-            outcome.models = newest["model"][None]
-        self.protection.close()
+        """At the end of a run, what the harness wants to know besides."""
+        self.offices.finish(outcome, memories)
 
 
-class Protection:
-    """What clients have besides a trainer where the model lives with them: keys, first weights, rows to score on."""
-
-    def __init__(self, side: ClientSide, meter: Meter) -> None:
-        from strategies.protection.desk import Desk
-
-        assert isinstance(side.spec.strategy, Protected)
-        self.side, self.meter = side, meter
-        self.strategy: Protected = side.spec.strategy
-        spec, shape, keys = side.spec, side.x.shape[1:], side.keys
-        if keys.vault is None and keys.measured != frozenset():
-            raise ProtectionError("a round computed in earnest wants keys, and this run was given none")
-        vault = Vault.load(keys.vault) if isinstance(keys.vault, Path) else keys.vault or IN_CLEAR
-        layout = spec.model.layout(shape, side.classes)
-        with meter.time("keygen_s"):
-            clients = len(side.workloads)
-            cohort = spec.cohort(clients)
-            shares = noise_shares(spec, side.workloads, sum(layout))
-            self.desk = Desk(self.strategy, vault, clients, cohort, layout, keys.processes, keys.measured, shares)
-        self._evaluator: Evaluator | None = None
-
-    def office(self, client: int) -> ProtectedOffice:
-        """One office."""
-        work, spec = self.side.workloads[client], self.side.spec
-        assert self.side.first is not None
-        return self.strategy.at(
-            Office(
-                client,
-                len(work.rows),
-                work.steps,
-                self.side.first,
-                lambda round_: stream(spec.seed, Purpose.ROUNDING, round_, client),
-                lambda round_: self._noise(round_, client),
-                self.desk,
-                self.meter,
-            )
-        )
-
-    def _noise(self, round_: int, client: int) -> NoiseStream:
-        """The stream of an office's share of a round's noise."""
-        from strategies.privacy.noise import stream_of  # compiled: what sends no noise does without
-
-        ours = self.strategy.central_dp or self.strategy.local_dp
-        assert ours is not None
-        return stream_of(sequence(self.side.spec.seed, Purpose.SHARE, round_, client), ours.secure_rng)
-
-    def prepare(self, jobs: Sequence[Job]) -> None:
-        """Work ahead while the offices train."""
-        self.desk.holder_of(jobs[0].round).prepare(len(jobs))
-
-    def close(self) -> None:
-        """Let worker processes go."""
-        if self.desk.measured != frozenset():
-            wall, cpu = perf_counter(), process_time()
-            self.meter.largest |= self.desk.holder.naive()
-            self.meter.largest |= {"aside_wall_s": perf_counter() - wall, "aside_cpu_s": process_time() - cpu}
-        self.meter.largest["crypto_cpu_s"] = self.desk.holder.cpu_seconds()
-        self.desk.holder.close()
-
-    def score(self, w: NDArray[np.float32]) -> MetricRecord:
-        """The figures of a model; what the harness measures on offices' validation rows is outside the protocol."""
-        if self._evaluator is None:
-            side = self.side
-            self._evaluator = Evaluator(side.spec.model, side.classes, side.x.shape[1:], side.test, side.validation)
-        with self.meter.time("evaluate_s"):
-            return self._evaluator(w[None]).metrics()
+def _by_owner(owners: Sequence[int], updates: Sequence[Update]) -> Iterator[tuple[int, Update]]:
+    """Each client's first update, which holds those of its further jobs."""
+    for client, group in groupby(zip(owners, updates, strict=True), key=lambda pair: pair[0]):
+        first, *others = (update for _, update in group)
+        yield client, replace(first, others=tuple(others)) if others else first
 
 
 def introduce(message: Message, client: int) -> Message:
     """Tell the server which office stands behind a node id."""
-    return flower.reply(message, RecordDict({"config": ConfigRecord({"office": client})}))
+    return reply(message, content_of(Letter({"office": client})))

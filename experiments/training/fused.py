@@ -8,20 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from importlib import import_module
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from experiments.training import kernel
-from experiments.training.schedule import batch_size, epoch_orders, learning_rate
-from strategies import Job, Strategy, Update, Workload
+from experiments.training.schedule import batch_size, epoch_orders
+from strategies.base import Job, Part, Strategy, Update, Workload
 
 if TYPE_CHECKING:
     from experiments.spec import RunSpec
 
 Floats = NDArray[np.float32]
-NONE, NO_BOUNDS, NO_WORDS = np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.uint32)
+ALL = np.empty(0, np.bool_)  # the mask of a whole model
+NONE = np.empty(0, np.float32)
 
 
 class FusedTrainer:
@@ -29,6 +32,7 @@ class FusedTrainer:
 
     Args:
         spec: the run's options.
+        strategy: whose terms act on every step.
         widths: of the input, each hidden layer and the output.
         x, y: the training rows (n, ...) and their labels (n,).
         workloads: what each client trains on, by client number.
@@ -37,6 +41,7 @@ class FusedTrainer:
     def __init__(
         self,
         spec: RunSpec,
+        strategy: Strategy,
         widths: tuple[int, ...],
         x: NDArray[np.float32],
         y: NDArray[np.int64],
@@ -44,7 +49,11 @@ class FusedTrainer:
     ) -> None:
         self.spec, self.widths, self.y, self.workloads = spec, np.array(widths), y, workloads
         self.x = np.ascontiguousarray(x.reshape(len(x), -1))
-        self.strategy: Strategy = spec.strategy
+        self.strategy = strategy
+        self.by_steps = strategy.overrides("gradient", "probe")
+        # By its name, so that the code of a run in the open does not include it.
+        private = any(work.private for work in workloads)
+        self.private: Any = import_module("experiments.training.private") if private else None
 
     @cached_property
     def lengths(self) -> NDArray[np.float64]:
@@ -56,106 +65,108 @@ class FusedTrainer:
         """One update a job, in the order given."""
         return [self._one(job, self.workloads[client], client) for job, client in zip(jobs, clients, strict=True)]
 
+    def mean_loss(self, w: Floats, client: int) -> float:
+        """Mean loss of a model (d,) over a client's rows."""
+        rows = self.workloads[client].rows
+        loss: float = kernel.gradient(w, np.empty_like(w), self.widths, self.x, self.y, rows)
+        return loss
+
     def _one(self, job: Job, work: Workload, client: int) -> Update:
         if not work.steps:  # left out by an audit
             return Update(job, job.w, len(work.rows), 0, None)
-        if self.strategy.changes_gradient:
-            return self._step_by_step(job, work, client)
-        return (self._private_round if work.private else self._whole_round)(job, work, client)
+        start_loss = self.mean_loss(job.w, client) if job.wants_loss else None
+        if self.by_steps or job.parts:
+            train = self._step_by_step
+        else:
+            train = self._private_round if work.private else self._whole_round
+        w, steps, loss = train(job, work, client)
+        return Update(job, w, len(work.rows), steps, loss, start_loss)
 
-    def _whole_round(self, job: Job, work: Workload, client: int) -> Update:
+    def _drift(self, job: Job, received: Floats) -> tuple[float, tuple[Floats, Floats]]:
+        """a, and (w_t, b) of the strategy's drift, empty where they are not needed."""
+        a, b = self.strategy.drift(job)
+        return a, (received if a else NONE, NONE if b is None else b.astype(np.float32, copy=False))
+
+    def _whole_round(self, job: Job, work: Workload, client: int) -> tuple[Floats, int, float]:
         """All steps of the round in one compiled call."""
-        lr, sgd = learning_rate(self.spec, job.round), self.spec.optimizer
-        a, b = self.strategy.drift(job.w, job.memory)
+        sgd = self.spec.optimizer
         received = job.w.astype(np.float32, copy=False)
         w = received.copy()
-        drift = (received if a else NONE, NONE if b is None else b.astype(np.float32, copy=False))
-        rows = (self.widths, self.x, self.y, epoch_orders(self.spec, work, self.y, job.round, client))
+        a, drift = self._drift(job, received)
+        orders = epoch_orders(self.spec, work.rows, job.steps, self.y, job.round, client)
         size = batch_size(self.spec, len(work.rows))
-        loss = kernel.train(w, *drift, *rows, size, work.steps, lr, sgd.momentum, sgd.weight_decay, a)
-        return Update(job, w, len(work.rows), work.steps, loss)
+        loss: float = kernel.train(
+            w, *drift, self.widths, self.x, self.y, orders, size, job.steps, job.lr, sgd.momentum, sgd.weight_decay, a
+        )
+        return w, job.steps, loss
 
-    def _private_round(self, job: Job, work: Workload, client: int) -> Update:
+    def _private_round(self, job: Job, work: Workload, client: int) -> tuple[Any, int, None]:
         """A compiled step at a time: what is drawn for it comes from a stream cipher, outside."""
-        lr, sgd = learning_rate(self.spec, job.round), self.spec.optimizer
-        a, b = self.strategy.drift(job.w, job.memory)
+        sgd = self.spec.optimizer
         received = job.w.astype(np.float32, copy=False)
         w = received.copy()
         v = np.zeros_like(w)
-        drift = (received if a else NONE, NONE if b is None else b.astype(np.float32, copy=False))
-        step = PrivateStep(self, work, job.round, client)
-        for _ in range(work.steps):
-            step(w, v, drift, lr, sgd.momentum, sgd.weight_decay, a)
+        a, drift = self._drift(job, received)
+        step = self.private.PrivateStep(self, work, job.round, client)
+        for _ in range(job.steps):
+            step(w, v, drift, job.lr, sgd.momentum, sgd.weight_decay, a)
         if step.private.shared:  # noised later, so the change itself counts, which w rounds to its own last digit
-            return Update(job, received.astype(np.float64) + v, len(work.rows), work.steps, None)
-        return Update(job, w, len(work.rows), work.steps, None)
+            return received.astype(np.float64) + v, job.steps, None
+        return w, job.steps, None
 
-    def _step_by_step(self, job: Job, work: Workload, client: int) -> Update:
+    def _step_by_step(self, job: Job, work: Workload, client: int) -> tuple[Any, int, float | None]:
         """A compiled gradient at every step, for a strategy whose hook is more than a drift."""
-        import torch  # what hooks are written for; no other path here needs it
+        import torch  # which the optimizer's single step is written for; no other path here needs it
 
-        lr = learning_rate(self.spec, job.round)
-        received = torch.from_numpy(job.w.astype(np.float32, copy=False))[None]
-        memory = {name: torch.from_numpy(np.asarray(value, np.float32))[None] for name, value in job.memory.items()}
-        a, b = self.strategy.drift(job.w, job.memory)
-        w = received[0].clone()
-        velocity, total, seen = None, 0.0, 0
-        gradients = self._private if work.private else self._plain
-        steps = gradients(work, job.round, client, w.numpy())
-        if work.private and work.private.shared:  # of its one step the change counts, as in `_private_round`
-            w = w.double()
-        for loss, gradient, size in steps:
-            g = self.strategy.gradient(torch.from_numpy(gradient)[None], w[None], received, memory)[0]
-            if a:
-                g = g + a * (w - received[0])
-            if b is not None:
-                g = g + torch.from_numpy(b.astype(np.float32, copy=False))
-            velocity = self.spec.optimizer.step(w, g, velocity, lr)
-            total += loss * size
-            seen += size
-        return Update(job, w.numpy(), len(work.rows), work.steps, None if work.private else total / seen)
+        received = torch.from_numpy(job.w.astype(np.float32, copy=False))
+        a, b = self.strategy.drift(job)
+        point = received.clone()  # where gradients are taken
+        # Noised later: of its one step the change counts, as in `_private_round`.
+        w = point.double() if work.private and work.private.shared else point
+        total, seen, done = 0.0, 0, 0
+        batches = self._batches(job, work, client)
+        for part in job.parts or (Part(ALL, job.steps),):
+            steps = self._private(work, job, client, point.numpy())
+            if not work.private:
+                steps = self._plain(islice(batches, part.steps), job, point.numpy())
+            velocity, mask = None, torch.from_numpy(part.mask)
+            for loss, gradient, size in steps:
+                g = torch.from_numpy(np.asarray(self.strategy.gradient(gradient, point.numpy(), job), np.float32))
+                if a:
+                    g = g + a * (point - received)
+                if b is not None:
+                    g = g + torch.from_numpy(b.astype(np.float32, copy=False))
+                if len(mask):
+                    g = g * mask
+                velocity = self.spec.optimizer.step(w, g.to(w.dtype), velocity, job.lr)
+                total += loss * size
+                seen += size
+            done += part.steps
+        return w.numpy(), done, None if work.private else total / seen
 
-    def _plain(self, work: Workload, round_: int, client: int, w: Floats) -> Iterator[tuple[float, Floats, int]]:
-        """Of every step: its mean loss, the gradient at w as it then is, and its rows."""
+    def _batches(self, job: Job, work: Workload, client: int) -> Iterator[NDArray[np.int64]]:
+        """The rows of every minibatch of a round, in order."""
         size = batch_size(self.spec, len(work.rows))
-        batches = [
-            order[start : start + size]
-            for order in epoch_orders(self.spec, work, self.y, round_, client)
-            for start in range(0, len(order), size)
-        ]
-        for rows in batches[: work.steps]:
+        steps = sum(part.steps for part in job.parts) or job.steps
+        for order in epoch_orders(self.spec, work.rows, steps, self.y, job.round, client):
+            for start in range(0, len(order), size):
+                yield order[start : start + size]
+
+    def _plain(self, batches: Iterator[NDArray[np.int64]], job: Job, w: Floats) -> Iterator[tuple[float, Floats, int]]:
+        """Of every step: its mean loss, the gradient at w as it then is (or at its probe), and its rows."""
+        for rows in batches:
             g = np.empty_like(w)
             loss = kernel.gradient(w, g, self.widths, self.x, self.y, rows)
+            if self.strategy.overrides("probe"):
+                probe = np.asarray(self.strategy.probe(w.copy(), g, job), np.float32)
+                g = np.empty_like(w)
+                kernel.gradient(probe, g, self.widths, self.x, self.y, rows)
             yield loss, g, len(rows)
 
-    def _private(self, work: Workload, round_: int, client: int, w: Floats) -> Iterator[tuple[float, Floats, int]]:
+    def _private(self, work: Workload, job: Job, client: int, w: Floats) -> Iterator[tuple[float, Floats, int]]:
         """As `_plain`, of the clipped and noised gradient; nothing is said of the loss."""
-        step = PrivateStep(self, work, round_, client)
-        for _ in range(work.steps):
+        step = self.private.PrivateStep(self, work, job.round, client)
+        for _ in range(job.steps):
             v = np.zeros_like(w)
             step(w.copy(), v, (NONE, NONE), 1.0, 0.0, 0.0, 0.0)
             yield 0.0, -v, 0
-
-
-class PrivateStep:
-    """The private steps of a client's round, one at each call."""
-
-    def __init__(self, trainer: FusedTrainer, work: Workload, round_: int, client: int) -> None:
-        from experiments.training import ghost  # compiled: what trains in the open does without
-        from experiments.training.private import Chance
-
-        assert work.private is not None
-        self.step, self.trainer, self.work, self.private = ghost.step, trainer, work, work.private
-        self.chance = Chance.of(trainer.spec, work, round_, client)
-        self.bounds = NO_BOUNDS if self.private.persons is None else self.private.persons
-
-    def __call__(
-        self, w: Floats, v: Floats, drift: tuple[Floats, Floats], lr: float, momentum: float, decay: float, a: float
-    ) -> None:
-        """`ghost.step`, of the units that are drawn and under the noise that is drawn."""
-        private, trainer = self.private, self.trainer
-        clip, sigma = private.clip_norm or 0.0, private.scale * private.noise_multiplier * (private.clip_norm or 0.0)
-        rows = self.chance.rows(self.work)
-        words = self.chance.words(len(w)) if sigma else NO_WORDS
-        data = (trainer.widths, trainer.x, trainer.y, trainer.lengths, rows, self.bounds, words)
-        self.step(w, v, *drift, *data, clip, sigma, private.divisor, lr, momentum, decay, a)

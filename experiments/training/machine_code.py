@@ -51,7 +51,7 @@ def modules_of(spec: RunSpec, shape: tuple[int, ...], classes: int) -> list[str]
         names.append("experiments.training.kernel")
     if strategy.local_dp or strategy.central_dp:
         names.append("strategies.privacy.noise")
-    if strategy.local_dp and written_out:
+    if strategy.local_dp:
         names.append("experiments.training.ghost")
     if strategy.protected and (strategy.local_dp or strategy.central_dp):
         names.append("strategies.privacy.discrete")

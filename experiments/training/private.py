@@ -16,11 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.seeds import Purpose, sequence
+from experiments.training import ghost
 from strategies.privacy.noise import NoiseStream, stream_of, words_for
 
 if TYPE_CHECKING:
     from experiments.spec import RunSpec
-    from strategies import Workload
+    from experiments.training.fused import FusedTrainer
+    from strategies.base import Workload
+
+Floats = NDArray[np.float32]
+NO_BOUNDS, NO_WORDS = np.empty(0, np.int64), np.empty(0, np.uint32)
 
 
 @dataclass(frozen=True)
@@ -51,3 +56,24 @@ def noise_stream(spec: RunSpec, work: Workload, purpose: Purpose, round_: int, c
     """A stream of a client's own; round 0 is before the first."""
     assert work.private is not None
     return stream_of(sequence(spec.seed, purpose, round_, client), work.private.secure_rng)
+
+
+class PrivateStep:
+    """The private steps of a client's round, one at each call."""
+
+    def __init__(self, trainer: FusedTrainer, work: Workload, round_: int, client: int) -> None:
+        assert work.private is not None
+        self.trainer, self.work, self.private = trainer, work, work.private
+        self.chance = Chance.of(trainer.spec, work, round_, client)
+        self.bounds = NO_BOUNDS if self.private.persons is None else self.private.persons
+
+    def __call__(
+        self, w: Floats, v: Floats, drift: tuple[Floats, Floats], lr: float, momentum: float, decay: float, a: float
+    ) -> None:
+        """`ghost.step`, of the units that are drawn and under the noise that is drawn."""
+        private, trainer = self.private, self.trainer
+        clip, sigma = private.clip_norm or 0.0, private.scale * private.noise_multiplier * (private.clip_norm or 0.0)
+        rows = self.chance.rows(self.work)
+        words = self.chance.words(len(w)) if sigma else NO_WORDS
+        data = (trainer.widths, trainer.x, trainer.y, trainer.lengths, rows, self.bounds, words)
+        ghost.step(w, v, *drift, *data, clip, sigma, private.divisor, lr, momentum, decay, a)

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.seeds import Purpose, stream
+from strategies.base import Job
 
 if TYPE_CHECKING:
     from experiments.spec import RunSpec
-    from strategies import Workload
 
 Rows = NDArray[np.int64]
 
@@ -46,10 +46,14 @@ def learning_rate(spec: RunSpec, round_: int) -> float:
     return spec.client_lr * factor[spec.lr_schedule]
 
 
-def epoch_orders(spec: RunSpec, work: Workload, labels: NDArray[np.int64], round_: int, client: int) -> Rows:
+def job(spec: RunSpec, w: NDArray[np.float32], round_: int, steps: int) -> Job:
+    """FedAvg's training from w (d,) in a round."""
+    return Job(w, round_, {}, learning_rate(spec, round_), steps, spec.optimizer.momentum)
+
+
+def epoch_orders(spec: RunSpec, rows: Rows, steps: int, labels: NDArray[np.int64], round_: int, client: int) -> Rows:
     """The client's rows in the order of each epoch that its steps of a round reach into, (epochs, n)."""
-    epochs = math.ceil(work.steps / steps_an_epoch(spec, len(work.rows)))
-    rows = work.rows
+    epochs = math.ceil(steps / steps_an_epoch(spec, len(rows)))
     if spec.row_order == "label":
         rows = rows[np.argsort(labels[rows], kind="stable")]
     if spec.row_order != "shuffled":

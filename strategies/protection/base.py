@@ -10,14 +10,20 @@ grid that updates are rounded to and, for an update beyond the clip, its clippin
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from strategies.base import (
     Federation,
+    Job,
+    Memory,
+    Prepared,
+    Received,
+    Setting,
+    State,
     Strategy,
     StrategyError,
-    Vector,
     Wrapper,
     check_choice,
     check_range,
@@ -25,45 +31,12 @@ from strategies.base import (
 from strategies.fedavg import FedAvg
 from strategies.maths.fixed_point import ROUNDINGS, FixedPoint
 from strategies.maths.streams import ProtectionError
+from strategies.protection.sees import Sees
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    import numpy as np
-    from flwr.serverapp import Grid
-
-    from strategies.privacy.noise import NoiseStream
-    from strategies.protection.desk import Desk
-    from strategies.protection.meter import Meter
-    from strategies.protection.office import ProtectedOffice
     from strategies.protection.protocol import Adder, Form, KeyHolder
-    from strategies.protection.server import ProtectedServer
     from strategies.protection.sums import Bytes
     from strategies.protection.vault import Vault
-
-
-@dataclass(frozen=True)
-class Office:
-    """What a process knows of one of its offices.
-
-    Attributes:
-        index: its number, from 0.
-        num_examples, num_batches: rows it trains on, and its minibatch steps a round.
-        first: makes the first weights (d,), for the office that is asked for them.
-        rng: the generator of a round, for rounding by chance (nothing secret comes from it).
-        noise: the stream of a round, for its share of the noise.
-        desk: keys, and what the offices of a process share.
-        meter: where it counts what protection costs; never sent.
-    """
-
-    index: int
-    num_examples: int
-    num_batches: int
-    first: Callable[[], Vector]
-    rng: Callable[[int], np.random.Generator]
-    noise: Callable[[int], NoiseStream]
-    desk: Desk
-    meter: Meter
 
 
 AUTO = "auto"
@@ -89,7 +62,7 @@ class Protected(Wrapper):
     dp: ClassVar[str] = "refused: noise goes inside protection, not around it"
     encrypted_share: ClassVar[float] = 1.0  # of the weights
     assumption: ClassVar[str]  # see `assumes`
-    sees: ClassVar[Mapping[str, str]]  # who learns what: server, office, server and one office, ... and t offices
+    sees: ClassVar[Mapping[str, Sees]]  # who learns what: server, office, server and one office, ... and t offices
 
     inner: Strategy = field(default_factory=FedAvg)
     bits: int = field(default=16, kw_only=True)
@@ -107,8 +80,6 @@ class Protected(Wrapper):
                 f"{type(self.inner).__name__} cannot be protected: it is not linear, its server does more with updates "
                 "than to form weighted sums, and under protection it sees none"
             )
-        if self.inner_sends_more and self.inner.central_dp is None:  # whose clipping is done here
-            raise StrategyError(f"{type(self.inner).__name__} sends more than an update; only updates can be protected")
         check_range("bits", self.bits, 8, 32)
         check_choice("rounding", self.rounding, (AUTO, *ROUNDINGS))
         if self.clip != AUTO:
@@ -128,6 +99,11 @@ class Protected(Wrapper):
         if not self.noised:
             return
         central, local = self.inner.central_dp, self.inner.local_dp
+        if central is None and self.inner.overrides("close"):
+            raise StrategyError(
+                "noise=shared is added to the updates that offices send, and what else the inner strategy sends would "
+                "go without: set noise=own"
+            )
         if central and local and local.noise == "shared":
             raise StrategyError("dp_fedavg and dp_sgd(noise=shared) would share one noise: take one of them")
         if central and central.sampling == "poisson":
@@ -194,31 +170,43 @@ class Protected(Wrapper):
     def adder(self, public: Bytes, form: Form) -> Adder:
         """The server's side, from what the offices publish; nothing, where no round will be computed in earnest."""
 
-    # What the inner strategy says.
+    # Before anything is trained.
 
-    def server(self, grid: Grid, federation: Federation) -> ProtectedServer:
-        """The server, which is given neither model nor keys.
+    @property
+    def fixed_clip(self) -> float | None:
+        """The clip, or None where it follows the sums."""
+        return None if self.clip == AUTO else float(self.clip)
 
-        Raises:
-            StrategyError: fewer offices in a round than a sum needs, or too many for the grid.
-        """
-        from strategies.protection.server import ProtectedServer
+    def check(self, setting: Setting) -> None:
+        """Refuse fewer offices in a round than a sum needs, too many for the grid, or noise that it has no room for."""
+        from strategies.protection.plan import shares_of
 
-        self.grid_of(federation.clients)
-        if federation.cohort < self.min_offices:
-            two = federation.cohort == 2 and "unmask" not in self.phases
+        inside = replace(setting, protected=True)
+        super().check(inside)
+        self.grid_of(setting.clients)
+        if setting.cohort < self.min_offices:
+            two = setting.cohort == 2 and "unmask" not in self.phases
             hint = "; with two offices, min_offices=2 and allow_two=true" if two else ""
             raise StrategyError(
                 f"{type(self).__name__} wants at least {self.min_offices} offices in a round; "
-                f"{federation.cohort} of {federation.clients} take part. Set more --clients or --fraction{hint}"
+                f"{setting.cohort} of {setting.clients} take part. Set more --clients or --fraction{hint}"
             )
-        return ProtectedServer(self, federation)
+        if self.noised:
+            shares_of(self, inside, self.inner.prepare(inside).privacy)
 
-    def at(self, office: Office) -> ProtectedOffice:
-        """One office."""
-        from strategies.protection.office import ProtectedOffice
+    def prepare(self, setting: Setting) -> Prepared:
+        """Keys for the offices, a server without, and what may be claimed afterwards."""
+        from strategies.protection.plan import prepare
 
-        return ProtectedOffice(self, office)
+        return prepare(self, setting)
+
+    def start(self, x: Any, federation: Federation) -> State:
+        self.check_planned()
+        return super().start(x, federation)
+
+    def open(self, received: Received, memory: Memory) -> Job | Sequence[Job]:
+        self.check_planned()
+        return super().open(received, memory)
 
     def search_space(self) -> dict[str, Any]:
         """Nothing of its own: what is to be tuned is the inner strategy. What that forbids stays forbidden."""

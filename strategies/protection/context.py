@@ -6,10 +6,9 @@ the transport's part), but nothing can be replayed, mixed up or read in another 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
-
-from flwr.app import ConfigRecord
 
 from strategies.maths.streams import ProtectionError
 
@@ -40,13 +39,13 @@ class Context:
     offices: int
     bits: int
 
-    def write(self, config: ConfigRecord) -> None:
+    def write(self, config: dict[str, Any]) -> None:
         """Put it into a configuration."""
         for field in fields(self):
             config[PREFIX + field.name] = getattr(self, field.name)
 
     @classmethod
-    def read(cls, config: ConfigRecord) -> Context:
+    def read(cls, config: Mapping[str, Any]) -> Context:
         """From a configuration.
 
         Raises:
@@ -76,6 +75,6 @@ class Context:
             raise ProtectionError(f"the message is of {', '.join(differs)}")
 
 
-def round_of(config: ConfigRecord) -> object:
+def round_of(config: Mapping[str, Any]) -> object:
     """The round that a message claims to be of, for errors."""
     return config.get(f"{PREFIX}round", "unknown")

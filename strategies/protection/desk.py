@@ -8,12 +8,15 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from strategies.base import Memory
 from strategies.maths.fixed_point import FixedPoint, Floats
 from strategies.maths.streams import check_tags
+from strategies.protection import clip as clips
 from strategies.protection.base import AUTO, Protected
 from strategies.protection.context import Context
+from strategies.protection.layout import Layout, digits, number, slots_of_a_number
 from strategies.protection.protocol import ClearHolder, Form, KeyHolder
 from strategies.protection.sums import ProtectedSum
 
@@ -30,26 +33,29 @@ class Desk:
         vault: the keys.
         offices: K, of the federation.
         cohort: how many are asked in a round.
-        layout: lengths of the layers.
+        layout: of what an office sends.
         processes: that the protocol may use.
         measured: rounds that are computed in earnest; None is all.
         shares: of noise, which offices add to their updates; or None.
     """
 
     def __init__(
-        self, strategy: Protected, vault: Vault, offices: int, cohort: int, layout: tuple[int, ...], processes: int,
+        self, strategy: Protected, vault: Vault, offices: int, cohort: int, layout: Layout, processes: int,
         measured: frozenset[int] | None, shares: NoiseShares | None = None,
     ) -> None:  # fmt: skip
         self.vault, self.measured, self.layout = vault, measured, layout
-        self.form = Form(vault.run, offices, cohort, strategy.bits, sum(layout))
         self.strategy, self.shares = strategy, shares
+        self.follows = strategy.clip == AUTO and shares is None
+        more = clips.slots(len(layout.layers), strategy.bits, offices) if self.follows else 0
+        count = layout.dimension + more + len(layout.numbers) * slots_of_a_number(strategy.bits, offices)
+        self.form = Form(vault.run, offices, cohort, strategy.bits, count)
         self._noisy: dict[int, NoisyGrid] = {}
         self.plain = strategy.grid_of(offices)
         self.layout_hash = sha256(repr(layout).encode()).hexdigest()[:16]
         self.clear = ClearHolder(self.form)
         # Without a round in earnest no key is ever needed.
         self.holder = self.clear if measured == frozenset() else strategy.key_holder(vault, self.form, processes)
-        self.opened: _Opened | None = None
+        self.opened: Opened | None = None
 
     def grid(self, round_: int) -> FixedPoint:
         """The fixed point of a round."""
@@ -62,7 +68,7 @@ class Desk:
             form, clip = self.form, self.clip(round_, {})
             assert isinstance(clip, float)
             self._noisy[round_] = self.shares.grid(
-                form.bits, form.offices, form.count, clip, round_, self.strategy.rounds_by
+                form.bits, form.offices, self.layout.dimension, clip, round_, self.strategy.rounds_by
             )
         return self._noisy.get(round_)
 
@@ -71,7 +77,7 @@ class Desk:
         if self.strategy.clip != AUTO:
             return float(self.strategy.clip)
         if self.shares is not None:
-            return self.shares.clip(round_, self.form.count)
+            return self.shares.clip(round_, self.layout.dimension)
         clip: Floats = memory["clip"]
         return clip
 
@@ -88,8 +94,27 @@ class Desk:
         form = self.form
         return Context(form.run, round_, office, 1, self.vault.key_id, self.layout_hash, form.offices, form.bits)
 
-    def mean(self, one: ProtectedSum, shares: Sequence[float], clip: Floats | float) -> tuple[Floats, bool]:
-        """The mean update (d,) of a sum, and whether it had to be computed: the offices of a process open a sum once.
+    def slots(
+        self, values: NDArray[np.uint32], flat: Floats, numbers: Sequence[float], share: float, clip: Floats | float
+    ) -> NDArray[np.uint32]:
+        """What an office adds to the sum: its vectors as integers, what the next clip follows, and its numbers.
+
+        Args:
+            values: of the flat vector, (dimension,).
+            flat: the vector itself, (dimension,).
+            share: p_k.
+            clip: C of the round.
+        """
+        bits, offices = self.form.bits, self.form.offices
+        parts = [values]
+        if self.follows:
+            x = clips.numbers(clips.largest(self.layout.split(flat)), np.asarray(clip))
+            parts.append(clips.split(x, bits, offices))
+        parts += [digits(value, share, bits, offices) for value in numbers]
+        return np.concatenate(parts) if len(parts) > 1 else values
+
+    def open(self, one: ProtectedSum, shares: Sequence[float], clip: Floats | float) -> tuple[Opened, bool]:
+        """What is in a sum, and whether it had to be computed: the offices of a process open a sum once.
 
         Args:
             shares: p_k of its contributors.
@@ -99,27 +124,46 @@ class Desk:
             ProtectionError: it is not the sum of its contributors in its round.
         """
         if self.opened and self.opened.fits(one, shares, clip):
-            return self.opened.mean, False
+            return self.opened, False
         slots = self.holder_of(one.round).reveal(one)
         check_tags(slots.check, self.vault.secret, self.form.run, one.round, one.offices, self.form.offices)
-        d = self.grid(one.round).decode(slots.values, shares, self.spread(clip))
-        d.flags.writeable = False  # all offices of the process get it
-        self.opened = _Opened(one, tuple(shares), clip, d)
-        return d, True
+        bits, offices, layers = self.form.bits, self.form.offices, len(self.layout.layers)
+        more = clips.slots(layers, bits, offices) if self.follows else 0
+        values, beside, rest = np.split(slots.values, np.cumsum([self.layout.dimension, more]))
+        flat = self.grid(one.round).decode(values, shares, self.spread(clip))
+        flat.flags.writeable = False  # all offices of the process get it
+        following = None
+        if self.follows:
+            following = clips.following(
+                np.asarray(clip), clips.join(beside, layers, bits, offices, len(shares)), one.round
+            )
+            following.flags.writeable = False
+        parts = np.split(rest, len(self.layout.numbers)) if self.layout.numbers else []
+        numbers = tuple(number(part, shares, bits, offices) for part in parts)
+        self.opened = Opened(one, tuple(shares), clip, flat, numbers, following)
+        return self.opened, True
 
     def spread(self, clip: Floats | float) -> Floats | float:
-        """C of every entry (d,), from that of every layer; one number stays one."""
-        return clip if isinstance(clip, float) else np.repeat(clip, self.layout)
+        """C of every entry (dimension,), from that of every layer; one number stays one."""
+        return clip if isinstance(clip, float) else np.repeat(clip, self.layout.layers)
 
 
 @dataclass(frozen=True, eq=False)
-class _Opened:
-    """A sum that was opened, what was needed to read it, and the mean update in it."""
+class Opened:
+    """A sum that was opened, what was needed to read it, and what is in it.
+
+    Attributes:
+        flat: the mean of the flat vectors, (dimension,).
+        numbers: the mean of each number.
+        following: the clip of the next round, (layers,), where that follows the sum.
+    """
 
     one: ProtectedSum
     shares: tuple[float, ...]
     clip: Floats | float
-    mean: Floats
+    flat: Floats
+    numbers: tuple[float, ...]
+    following: Floats | None
 
     def fits(self, one: ProtectedSum, shares: Sequence[float], clip: Floats | float) -> bool:
         """Whether another office's sum is this one, to the byte, and it reads it alike."""

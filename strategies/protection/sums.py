@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, RecordDict
 from numpy.typing import NDArray
 
-from strategies.base import Memory
+from strategies.base import Letter, Memory
 from strategies.maths.streams import ProtectionError
-from strategies.wire import NumpyArray, arrays_of, nbytes
 
 Bytes = NDArray[np.uint8]
 
@@ -52,62 +50,39 @@ class ProtectedSum:
         return parts
 
 
-def record_of(parts: Mapping[str, NDArray[Any]]) -> ArrayRecord:
-    """A record of arrays, passed as they are in process."""
-    record = ArrayRecord()
-    for name, part in parts.items():
-        record[name] = NumpyArray(part)
-    return record
-
-
-def parts_of(content: RecordDict) -> dict[str, Bytes]:
+def parts_of(letter: Letter) -> dict[str, Bytes]:
     """The arrays of a message that are the protocol's own: neither a sum nor a sealed model.
 
     Raises:
         ProtectionError: one cannot be read.
     """
-    parts = {}
-    for name, array in arrays_of(content).items():
-        if not name.startswith(("sum-", "state")):
-            try:
-                parts[name] = array.numpy()
-            except (ValueError, TypeError, EOFError) as error:
-                raise ProtectionError(f"its array {name} cannot be read: {error}") from None
-    return parts
+    if "unreadable" in letter.metrics:
+        raise ProtectionError(f"its arrays cannot be read: {letter.metrics['unreadable']}")
+    return {name: array for name, array in letter.arrays.items() if not name.startswith(("sum-", "state"))}
 
 
-def read_sums(record: ArrayRecord) -> list[ProtectedSum]:
-    """The sums of a record, by round.
+def read_sums(arrays: Mapping[str, NDArray[Any]]) -> list[ProtectedSum]:
+    """The sums among the arrays of a message, by round.
 
     Raises:
         ProtectionError: a sum without contributors, or without the note of one.
     """
     sums = []
-    for name in record:
+    for name in arrays:
         stem, _, number = name.partition("-")
         if stem != "sum" or not number.isdigit():
             continue
-        if f"{name}-offices" not in record or f"{name}-notes" not in record:
+        if f"{name}-offices" not in arrays or f"{name}-notes" not in arrays:
             raise ProtectionError(f"the sum of round {number} came without its contributors; it cannot be opened")
-        offices, notes = (record[f"{name}-{part}"].numpy() for part in ("offices", "notes"))
+        offices, notes = (arrays[f"{name}-{part}"] for part in ("offices", "notes"))
         if offices.ndim != 1 or notes.ndim != 2 or len(notes) != len(offices):
             raise ProtectionError(
                 f"the sum of round {number} came with contributors {offices.shape} and notes {notes.shape}; expected a "
                 "row of notes for each"
             )
-        clear = f"{name}-clear" in record
-        sums.append(ProtectedSum(int(number), tuple(map(int, offices)), record[name].numpy(), notes, clear))
+        clear = f"{name}-clear" in arrays
+        sums.append(ProtectedSum(int(number), tuple(map(int, offices)), arrays[name], notes, clear))
     return sorted(sums, key=lambda one: one.round)
-
-
-def bytes_of_sums(record: ArrayRecord) -> dict[int, int]:
-    """Bytes of the sums in a record, by the round each is of."""
-    found: dict[int, int] = {}
-    for name, array in record.items():
-        if name.startswith("sum-"):
-            round_ = int(name.split("-")[1])
-            found[round_] = found.get(round_, 0) + nbytes(array)
-    return found
 
 
 def flatten(memory: Mapping[str, NDArray[Any]]) -> bytes:

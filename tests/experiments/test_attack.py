@@ -19,12 +19,13 @@ import pytest
 from numpy.typing import NDArray
 
 from experiments.data.dataset import Dataset
-from experiments.run import deal_rows, prepare, resolved, sides
+from experiments.run import deal_rows, prepare, resolved, set_up
 from experiments.seeds import Purpose
 from experiments.spec import RunSpec
 from experiments.training import fused, private
 from experiments.training.clients import ClientSide
-from strategies import Job, Workload
+from experiments.training.schedule import job
+from strategies import Workload
 from strategies.privacy.audit import gaussian_lower_bound
 from strategies.privacy.gaussian import gaussian_epsilon, gaussian_mu
 from strategies.privacy.noise import NoiseStream
@@ -60,7 +61,7 @@ def side(rounds: int = 1, offices: int = 1, **options: Any) -> ClientSide:
         "batch_size": "full", "client_lr": RATE, "rounds": rounds, "local_steps": 20 // rounds, **options,
     }  # fmt: skip
     spec = resolved(RunSpec.from_options(given), data)
-    return sides(spec, data, deal_rows(spec, data))[1]
+    return set_up(spec, data, deal_rows(spec, data)).clients
 
 
 def holder(one: ClientSide) -> int:
@@ -82,7 +83,7 @@ def replies(one: ClientSide, workloads: Sequence[Workload], seeds: range) -> Sco
     """(runs, offices): the sum of all noised gradients along the unit's, as each office's replies show it, in C."""
     widths = one.spec.model.widths(one.x.shape[1:], one.classes)
     assert widths is not None
-    trainer = fused.FusedTrainer(one.spec, widths, one.x, one.y, workloads)
+    trainer = fused.FusedTrainer(one.spec, one.prepared.strategy, widths, one.x, one.y, workloads)
     direction = np.zeros((FEATURES + 1, 2))
     direction[0] = 1 / np.sqrt(2), -1 / np.sqrt(2)  # towards class 0
     scores = np.empty((len(seeds), len(workloads)))
@@ -92,7 +93,7 @@ def replies(one: ClientSide, workloads: Sequence[Workload], seeds: range) -> Sco
             assert work.private is not None
             w = first = np.zeros(direction.size, np.float32)
             for round_ in range(1, one.spec.rounds + 1):
-                w = trainer.train([Job(w, round_)], [client])[0].w
+                w = trainer.train([job(trainer.spec, w, round_, work.steps)], [client])[0].w
             scores[run, client] = (w - first).astype(np.float64) @ direction.ravel() * work.private.divisor / RATE
     return scores
 

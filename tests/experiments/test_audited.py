@@ -17,7 +17,7 @@ from experiments import audit
 from experiments.__main__ import main
 from experiments.audit import Canaries, attack, log_odds, plan, windows
 from experiments.errors import UserError
-from experiments.run import RunData, deal_rows, prepare, resolved, run, run_models, sides
+from experiments.run import RunData, deal_rows, prepare, resolved, run, run_models, set_up
 from experiments.spec import RunSpec
 from experiments.training.evaluation import Rows, row_losses
 from partitions import Deal
@@ -153,11 +153,11 @@ def test_nothing_of_the_plan_knows_of_the_coins(monkeypatch: pytest.MonkeyPatch)
         spec, data = audited(**options)
         canaries, offices = planned(spec, data)
         everyone = dataclasses.replace(canaries, included=np.ones_like(canaries.included))
-        drawn = sides(spec, data, offices)[1].workloads
+        drawn = set_up(spec, data, offices).clients.workloads
         found = dict(run(spec, data).privacy or {})
         with monkeypatch.context() as patch:
             patch.setattr(audit, "plan", lambda *_: everyone)  # noqa: B023
-            full = sides(spec, data, offices)[1].workloads
+            full = set_up(spec, data, offices).clients.workloads
             claimed = run(spec, data).privacy or {}
         assert found | {"audit": None} == claimed | {"audit": None}, "nor what is promised"
         assert sum(len(work.rows) for work in drawn) < sum(len(work.rows) for work in full)
@@ -172,7 +172,7 @@ def test_an_office_may_be_left_without_persons() -> None:
     for seed in range(4):
         options = {**PERSON, "partition": "by_person", "validation": 0, "seed": seed}
         spec, data = audited(**options)
-        workloads = sides(spec, data, deal_rows(spec, data))[1].workloads
+        workloads = set_up(spec, data, deal_rows(spec, data)).clients.workloads
         empty += sum(not len(work.rows) for work in workloads)
         assert run(spec, data).status == "ok"
         for work in workloads:

@@ -27,7 +27,7 @@ from experiments.bench.targets import Target, targets
 from experiments.bench.work import Work, made_up
 from experiments.provenance import ROOT
 from experiments.training.fused import FusedTrainer
-from strategies import Job
+from strategies.fedavg import FedAvg
 
 SIZES = [(4, 16), (3, 7)]  # clients, batch: the last batch of an epoch is short
 
@@ -47,8 +47,8 @@ def flat(layers: kernels.Layers) -> Any:
 def test_every_contestant_trains_what_we_train(kernel: Any, clients: int, batch: int) -> None:
     todo = work(clients, batch)
     spec = todo.spec(row_order="file")
-    trainer = FusedTrainer(spec, todo.widths, todo.x, todo.y, todo.workloads(spec))
-    ours = trainer.train([Job(todo.first(), 1)] * clients, range(clients))
+    trainer = FusedTrainer(spec, FedAvg(), todo.widths, todo.x, todo.y, todo.workloads(spec))
+    ours = trainer.train([todo.job()] * clients, range(clients))
     contestant = kernel(todo)
     contestant()
     for update, layers in zip(ours, contestant(), strict=True):  # the second round starts from the first weights again

@@ -18,7 +18,7 @@ from experiments.check import Options
 from experiments.grid import load_grid
 from experiments.plan import data_key
 from experiments.provenance import cpu_path
-from experiments.run import attempt, deal_rows, one_ulp, run_models, sides
+from experiments.run import attempt, deal_rows, one_ulp, run_models, set_up
 from experiments.spec import STRATEGIES
 from experiments.sweep import Summary
 from results.baselines import Baselines, Cell, Outcome, read, write
@@ -373,7 +373,7 @@ def test_one_ulp_moves_every_weight_to_a_neighbour() -> None:
 def test_a_moved_run_starts_an_ulp_away_and_is_the_same_run_by_name() -> None:
     spec, data = problem()
     offices = deal_rows(spec, data)
-    first, moved = (sides(spec, data, offices, draw)[0].first for draw in (0, 5))
+    first, moved = (set_up(spec, data, offices, draw).server.first for draw in (0, 5))
     assert np.array_equal(moved, one_ulp(first, spec.seed, 5))
     plain, other, again = (run_models(spec, data, moved=draw) for draw in (0, 1, 1))
     assert plain[0].run_id == other[0].run_id

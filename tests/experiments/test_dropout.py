@@ -9,14 +9,13 @@ import pytest
 
 from experiments.describe import describe
 from experiments.dropout import PHASES, Drop
-from experiments.engines import flower, inprocess
+from experiments.engines import inprocess
 from experiments.engines.grid import OrderedGrid
 from experiments.errors import UserError
 from experiments.notation import canonical
 from experiments.plan import check, load_data
-from experiments.run import attempt, deal_rows, run, run_models, sides
+from experiments.run import attempt, deal_rows, run, run_models, set_up
 from experiments.spec import RunSpec
-from strategies import Job
 from tests.experiments.problems import problem
 from tests.strategies.stages import Letter, case, result
 from tests.strategies.vaults import PROTECTED
@@ -133,8 +132,9 @@ def test_a_plain_strategy_means_those_who_answered() -> None:
     options = {"rounds": 1, "partition": "sizes([.55, .25, .15, .05])"}
     spec, data = problem(dropout="drop(schedule=[[1, 1, update]])", **options)
     record, model = run_models(spec, data)
-    server, clients = sides(spec, data, deal_rows(spec, data))
-    trained = clients.start().trainer.train([Job(server.first, 1)] * 3, [0, 2, 3])
+    sides, answered = set_up(spec, data, deal_rows(spec, data)), [0, 2, 3]
+    jobs = [sides.clients.received({"w": sides.server.first}, 1, office).job() for office in answered]
+    trained = sides.clients.start().trainer.train(jobs, answered)
     sizes = [update.num_examples for update in trained]
     mean = sum(size / sum(sizes) * update.w.astype(float) for size, update in zip(sizes, trained, strict=True))
     assert model is not None
@@ -205,10 +205,9 @@ def test_if_too_few_are_left_the_run_fails_and_says_so(name: str) -> None:
 
 def test_a_query_that_nobody_is_left_to_read_is_not_the_end_of_a_round() -> None:
     """Of a phase that asks a few; the messages that train are another matter."""
-    flower.identify()
     spec, data = case(PROTECTED["quantised"]())
-    _, clients = sides(spec, data, deal_rows(spec, data))
-    inner, gone = inprocess.InProcessGrid(clients, 4), Drop(schedule=((1, 1, "keys"),))
+    inner, _ = inprocess.connect(set_up(spec, data, deal_rows(spec, data)).clients, 4)
+    gone = Drop(schedule=((1, 1, "keys"),))
     grid = OrderedGrid(inner, [1, 2, 3, 4], 0, 4, True, dropout=gone, protected=True)
     from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 

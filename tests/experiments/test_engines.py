@@ -11,26 +11,36 @@ from typing import Any
 import flwr
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg as FlowerFedAvg
 
 from experiments.engines import engine, flower, inprocess, simulation
+from experiments.engines.flower import (
+    InProcessGrid,
+    NumpyArray,
+    addressed,
+    array_bytes,
+    arrays_in,
+    arrays_record,
+    content_of,
+    counts_record,
+)
 from experiments.engines.grid import OrderedGrid, update_lengths, who_is_who
-from experiments.engines.inprocess import InProcessGrid
 from experiments.errors import UserError
 from experiments.provenance import ROOT
-from experiments.run import deal_rows, sides
+from experiments.run import Sides, deal_rows, set_up
+from experiments.training.clients import ClientSide, PlainOffices
 from strategies import Federation, Job, Update
-from strategies.fedavg import everyone
-from strategies.wire import NumpyArray, addressed, pack, payload_bytes, reply, unpack
+from strategies.flower import everyone
 from tests.experiments.problems import problem
 from tests.experiments.toys import Remembering
 
 
 def test_flower_is_the_version_that_our_contact_with_its_internals_was_written_for() -> None:
     assert flwr.__version__.startswith(flower.FLOWER_VERSION + ".")
-    assert hasattr(FlowerFedAvg, "_construct_messages"), "ours has its place; under another name nobody would call it"
+    for record in (ArrayRecord(), MetricRecord(), ConfigRecord(), RecordDict()):
+        assert {"_data", "_check_key_fn", "_check_value_fn"} <= set(vars(record)), "records are copied by these"
 
 
 def test_a_reply_is_the_one_that_flower_would_make() -> None:
@@ -70,7 +80,8 @@ def both(**options: Any) -> tuple[Any, Any]:
         spec, data = problem(**options)
     else:
         spec = replace(spec, strategy=strategy)
-    server, clients = sides(spec, data, deal_rows(spec, data))
+    sides = set_up(spec, data, deal_rows(spec, data))
+    server, clients = sides.server, sides.clients
     return tuple(run(server, clients, len(clients.workloads)) for run in (inprocess.run, simulation.run))
 
 
@@ -94,8 +105,8 @@ def test_memory_matters_in_that_test() -> None:
     spec, data = problem(rounds=3)
     finals = []
     for strategy in (spec.strategy, Remembering()):
-        server, clients = sides(replace(spec, strategy=strategy), data, deal_rows(spec, data))
-        finals.append(inprocess.run(server, clients, 4).models)
+        sides = set_up(replace(spec, strategy=strategy), data, deal_rows(spec, data))
+        finals.append(inprocess.run(sides.server, sides.clients, 4).models)
     assert not np.array_equal(*finals)
 
 
@@ -104,9 +115,20 @@ def test_a_simulation_that_fails_says_why() -> None:
     from tests.experiments.toys import Failing
 
     spec, data = problem(rounds=2)
-    server, clients = sides(replace(spec, strategy=Failing()), data, deal_rows(spec, data))
+    sides = set_up(replace(spec, strategy=Failing()), data, deal_rows(spec, data))
     with pytest.raises(RuntimeError, match="the disk is full"):
-        simulation.run(server, clients, 4)
+        simulation.run(sides.server, sides.clients, 4)
+
+
+def small(**options: Any) -> Sides:
+    spec, data = problem(**options)
+    return set_up(spec, data, deal_rows(spec, data))
+
+
+def reached(grid: type[InProcessGrid], side: ClientSide) -> InProcessGrid:
+    """Four clients in this process, through a Grid of this class."""
+    flower.identify()
+    return grid(side.start().answer, 4)
 
 
 class Shuffled(InProcessGrid):
@@ -122,26 +144,20 @@ class Shuffled(InProcessGrid):
 
 
 def test_order_of_arrival_does_not_matter() -> None:
-    spec, data = problem(fraction=0.75)
-    server, clients = sides(spec, data, deal_rows(spec, data))
-    flower.identify()
-    ordered, shuffled = (server(grid(clients, 4)) for grid in (InProcessGrid, Shuffled))
+    sides = small(fraction=0.75)
+    ordered, shuffled = (sides.server(reached(grid, sides.clients)) for grid in (InProcessGrid, Shuffled))
     assert np.array_equal(ordered.models, shuffled.models)
     assert ordered.rounds == shuffled.rounds
 
 
 def test_nodes_are_asked_who_they_are() -> None:
-    spec, data = problem()
-    _, clients = sides(spec, data, deal_rows(spec, data))
-    flower.identify()
-    assert who_is_who(Shuffled(clients, 4), 4) == [1, 2, 3, 4]
+    assert who_is_who(reached(Shuffled, small().clients), 4) == [1, 2, 3, 4]
 
 
 def test_a_missing_node_is_told() -> None:
-    spec, data = problem()
-    _, clients = sides(spec, data, deal_rows(spec, data))
+    grid = reached(InProcessGrid, small().clients)
     with pytest.raises(RuntimeError, match="4 of 5 clients are connected"):
-        who_is_who(InProcessGrid(clients, 4), 5, patience=0.2)
+        who_is_who(grid, 5, patience=0.2)
 
 
 class Silent(InProcessGrid):
@@ -152,13 +168,11 @@ class Silent(InProcessGrid):
 
 
 def test_a_client_that_does_not_answer_fails_the_run() -> None:
-    spec, data = problem()
-    server, clients = sides(spec, data, deal_rows(spec, data))
-    flower.identify()
-    grid = OrderedGrid(Silent(clients, 4), [1, 2, 3, 4], 0, 4, True)
-    strategy = FlowerFedAvg(**everyone(Federation(4, 4, 10, 0)))
+    sides = small()
+    grid = OrderedGrid(reached(Silent, sides.clients), [1, 2, 3, 4], 0, 4, True)
+    strategy = FlowerFedAvg(**everyone(Federation(4, 4)))
     with pytest.raises(RuntimeError, match="3 of 4 clients answered"):
-        strategy.start(grid, initial_arrays=pack(server.first), num_rounds=1)
+        strategy.start(grid, initial_arrays=arrays_record({"w": sides.server.first}), num_rounds=1)
 
 
 def test_cohorts_are_those_of_the_seed_and_round() -> None:
@@ -166,9 +180,11 @@ def test_cohorts_are_those_of_the_seed_and_round() -> None:
     drawn = []
     for grid in grids:
         rounds = []
-        for finished in range(1, 6):
+        for number in range(1, 6):
+            grid.begin(number)
             rounds.append(grid.get_node_ids())
-            grid._next_round(finished)
+            grid.begin(number)
+            assert grid.get_node_ids() == rounds[-1], "a round that has begun keeps its cohort"
         drawn.append(rounds)
     assert drawn[0] == drawn[1] != drawn[2]
     assert all(cohort == sorted(cohort) and len(set(cohort)) == 3 for cohort in drawn[0])
@@ -184,17 +200,19 @@ def test_a_numpy_array_is_a_flower_array() -> None:
     ours, theirs = NumpyArray(w), Array(w)
     assert (ours.dtype, ours.shape, ours.stype, ours.data) == (theirs.dtype, theirs.shape, theirs.stype, theirs.data)
     assert ours.numpy() is w
-    assert np.array_equal(unpack(ArrayRecord({"w": theirs})), w)
-    assert payload_bytes(RecordDict({"arrays": pack(w)})) == 20
+    assert np.array_equal(arrays_in(ArrayRecord({"w": theirs}))["w"], w)
+    assert array_bytes(RecordDict({"arrays": arrays_record({"w": w})})) == {"w": 20}
+    assert array_bytes(RecordDict({"arrays": ArrayRecord({"w": theirs})})) == {"w": 20}
     inflated = Array.inflate(ours.deflate(), children=ours.children)
     assert np.array_equal(inflated.numpy(), w)
 
 
 def test_an_updates_record_is_the_one_that_flowers_constructors_make() -> None:
     """Its object id is a hash of what Flower would send; the second has nothing of the first."""
-    w = np.arange(5, dtype=np.float32)
+    offices, w = PlainOffices(small().clients), np.arange(5, dtype=np.float32)
     for examples, loss in ((7, 0.25), (8, 0.5)):
-        ours = reply(Update(Job(w, 1), w, examples, 2, loss))
+        letter, _ = offices.close(Update(Job(w, 1), w, examples, 2, loss), 0, {})
+        ours = content_of(letter, counts_record(examples, 2))
         metrics = MetricRecord({"num-examples": examples, "num-batches": 2, "num-clients": 1, "train_loss": loss})
         theirs = RecordDict({"arrays": ArrayRecord({"w": Array(w)}), "metrics": metrics})
         assert ours.object_id == theirs.object_id
@@ -205,7 +223,7 @@ def test_update_lengths() -> None:
     flower.identify()
 
     def message(*w: float) -> Message:
-        content = RecordDict({"arrays": pack(np.array(w, np.float32))})
+        content = RecordDict({"arrays": arrays_record({"w": np.array(w, np.float32)})})
         return Message(content, dst_node_id=1, message_type=MessageType.TRAIN)
 
     zero, one = message(0, 0), message(1, 1)
@@ -238,10 +256,7 @@ def test_engines_by_name() -> None:
 
 
 def test_the_grid_is_a_whole_flower_grid() -> None:
-    spec, data = problem()
-    _, clients = sides(spec, data, deal_rows(spec, data))
-    grid: Grid = OrderedGrid(InProcessGrid(clients, 4), [1, 2, 3, 4], 0, 4, True)
+    grid: Grid = OrderedGrid(reached(InProcessGrid, small().clients), [1, 2, 3, 4], 0, 4, True)
     assert [node.node_id for node in grid.get_nodes()] == [1, 2, 3, 4]
-    flower.identify()
     message = grid.create_message(RecordDict(), MessageType.TRAIN, 1, "1")
     assert message.metadata.dst_node_id == 1

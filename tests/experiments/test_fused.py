@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import pytest
 from experiments.data import load
 from experiments.engines import inprocess
 from experiments.provenance import ROOT
-from experiments.run import deal_rows, prepare, resolved, run, sides
+from experiments.run import deal_rows, prepare, resolved, run, set_up
 from experiments.seeds import Purpose, stream
 from experiments.spec import STRATEGIES, RunSpec
 from experiments.training.clients import trainer
@@ -24,9 +23,8 @@ from experiments.training.evaluation import Evaluator, Rows, by_module
 from experiments.training.flat import first_weights
 from experiments.training.fused import FusedTrainer
 from experiments.training.local import ReferenceTrainer
-from experiments.training.schedule import steps_a_round
-from strategies import Job, Memory, Update, Workload
-from strategies.base import Vector
+from experiments.training.schedule import job, steps_a_round
+from strategies import Job, Update, Workload
 from strategies.fedavg import FedAvg
 from tests.experiments.problems import problem
 
@@ -37,8 +35,8 @@ class Drifting(FedAvg):
 
     notation = "drifting"
 
-    def drift(self, w_t: Vector, memory: Memory) -> tuple[float, Vector | None]:
-        return 0.3, np.linspace(-0.1, 0.1, len(w_t)).astype(np.float32)
+    def drift(self, job: Job) -> tuple[float, Any]:
+        return 0.3, np.linspace(-0.1, 0.1, len(job.w)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -47,8 +45,8 @@ class Clipping(FedAvg):
 
     notation = "clipping"
 
-    def gradient(self, g: Any, w: Any, w_t: Any, memory: Mapping[str, Any]) -> Any:
-        return g.sign() * g.abs().mean(1, keepdim=True)
+    def gradient(self, g: Any, w: Any, job: Job) -> Any:
+        return np.sign(g) * np.abs(g).mean()
 
 
 def both(rows: list[int], strategy: Any = None, **options: Any) -> tuple[list[Update], list[Update]]:
@@ -59,10 +57,10 @@ def both(rows: list[int], strategy: Any = None, **options: Any) -> tuple[list[Up
     ends = np.cumsum(rows)
     offices = [np.arange(end - size, end) for end, size in zip(ends, rows, strict=True)]
     work = tuple(Workload(part, steps_a_round(spec, len(part))) for part in offices)
-    _, clients = sides(spec, data, deal_rows(spec, data))
-    side = replace(clients, workloads=work)
+    side = replace(set_up(spec, data, deal_rows(spec, data)).clients, workloads=work)
     module = spec.model.module(side.x.shape[1:], 3)
-    jobs = [Job(first_weights(module, stream(0, Purpose.INITIAL_WEIGHTS)), 2)] * len(rows)
+    w = first_weights(module, stream(0, Purpose.INITIAL_WEIGHTS))
+    jobs = [side.received({"w": w}, 2, office).job() for office in range(len(rows))]
     fast, plain = trainer(side), trainer(replace(side, spec=replace(spec, trainer="reference")))
     assert isinstance(fast, FusedTrainer)
     assert isinstance(plain, ReferenceTrainer)
@@ -75,7 +73,7 @@ def assert_close(fast: list[Update], plain: list[Update]) -> None:
         assert np.linalg.norm(a.w - b.w) <= 1e-5 * np.linalg.norm(b.w)
         np.testing.assert_allclose(a.w, b.w, rtol=1e-4, atol=1e-6)
         assert a.train_loss == pytest.approx(b.train_loss, rel=1e-5)
-        assert (a.num_examples, a.num_batches) == (b.num_examples, b.num_batches)
+        assert (a.num_examples, a.steps) == (b.num_examples, b.steps)
 
 
 UNEQUAL = [100, 37, 16, 3]
@@ -132,10 +130,11 @@ def test_an_offices_bits_do_not_depend_on_its_company(batch_size: int | str, mod
         start = 0 if office == 0 else 60
         work = [Workload(np.arange(start, start + size), steps_a_round(spec, size))] * (office + 1)
         module = spec.model.module((6,), 3)
-        job = Job(first_weights(module, stream(0, Purpose.INITIAL_WEIGHTS)), 2)
+        w = first_weights(module, stream(0, Purpose.INITIAL_WEIGHTS))
         widths = spec.model.widths((6,), 3)
         assert widths is not None
-        alone = FusedTrainer(spec, widths, data.train.x, data.train.y, work).train([job], [office])
+        one = FusedTrainer(spec, spec.strategy, widths, data.train.x, data.train.y, work)
+        alone = one.train([job(spec, w, 2, work[office].steps)], [office])
         assert np.array_equal(alone[0].w, together[office].w)
 
 
@@ -150,7 +149,7 @@ def test_windows_are_flattened() -> None:
 @pytest.mark.parametrize("how", ["rate", "row"])
 def test_what_is_not_finite_stays_so(how: str) -> None:
     spec, data = problem(client_lr=1e6 if how == "rate" else 0.1, model="mlp(hidden=[8, 8])")
-    _, clients = sides(spec, data, deal_rows(spec, data))
+    clients = set_up(spec, data, deal_rows(spec, data)).clients
     if how == "row":
         x = clients.x.copy()
         x[clients.workloads[0].rows[0], 2] = np.nan
@@ -159,7 +158,7 @@ def test_what_is_not_finite_stays_so(how: str) -> None:
     w = first_weights(module, stream(0, Purpose.INITIAL_WEIGHTS))
     fast = trainer(clients)
     for round_ in range(1, 30):
-        w = fast.train([Job(w, round_)], [0])[0].w
+        w = fast.train([clients.received({"w": w}, round_, 0).job()], [0])[0].w
     assert not np.isfinite(w).all()
 
 
@@ -181,29 +180,32 @@ def test_scores_equal_pytorchs() -> None:
 
 
 def test_hooks_see_memory_and_received_model() -> None:
-    """The step-by-step path hands a hook the same (1, d) tensors as the plain loop."""
-    seen: list[tuple[int, ...]] = []
+    """The step-by-step path hands a hook the same (d,) arrays as the plain loop."""
+    seen: list[tuple[tuple[int, ...], ...]] = []
 
     @dataclass(frozen=True)
     class Looking(FedAvg):
         notation = "looking"
 
-        def gradient(self, g: Any, w: Any, w_t: Any, memory: Mapping[str, Any]) -> Any:
-            seen.append((*g.shape, *w.shape, *w_t.shape, *memory["last"].shape))
+        def gradient(self, g: Any, w: Any, job: Job) -> Any:
+            handed = (g, w, job.w, job.memory["last"])
+            assert all(isinstance(array, np.ndarray) for array in handed)
+            seen.append(tuple(array.shape for array in handed))
             return g
 
     spec, data = problem()
-    _, clients = sides(replace(spec, strategy=Looking()), data, deal_rows(spec, data))
+    clients = set_up(replace(spec, strategy=Looking()), data, deal_rows(spec, data)).clients
     w = first_weights(spec.model.module((6,), 3), np.random.default_rng(0))
     for kind in ("auto", "reference"):
         side = replace(clients, spec=replace(clients.spec, trainer=kind))
-        trainer(side).train([Job(w, 1, {"last": w})], [0])
-    assert set(seen) == {(1, len(w)) * 4}
+        trainer(side).train([side.received({"w": w}, 1, 0).job(last=w)], [0])
+    assert set(seen) == {((len(w),),) * 4}
 
 
 def last_five(spec: RunSpec, data: Any, jitter: int | None = None) -> float:
     """The score of a run; with first weights each moved by one ulp, up or down, if `jitter` seeds it."""
-    server, clients = sides(spec, data, deal_rows(spec, data))
+    sides = set_up(spec, data, deal_rows(spec, data))
+    server, clients = sides.server, sides.clients
     if jitter is not None:
         towards = np.random.default_rng(jitter).choice([-np.inf, np.inf], len(server.first)).astype(np.float32)
         server = replace(server, first=np.nextafter(server.first, towards))

@@ -13,18 +13,18 @@ import pytest
 from flwr.app import Message
 
 from experiments.describe import describe
+from experiments.engines import inprocess
 from experiments.errors import UserError
 from experiments.notation import build, canonical, parse
 from experiments.plan import Loaded, check, data_key
-from experiments.run import advance, deal_rows, run, sides
+from experiments.run import advance, deal_rows, run, set_up
 from experiments.search import space_of
 from experiments.spec import STRATEGIES, RunSpec
 from experiments.training.clients import SPENT, Clients
 from results.record import RunRecord
 from results.report import report
 from results.store import Store
-from strategies import Strategy, StrategyError
-from strategies.base import Job
+from strategies import Job, Strategy, StrategyError, Update
 from strategies.privacy import noise
 from strategies.privacy.accounting import Mechanism, epsilon
 from strategies.privacy.gaussian import gaussian_epsilon, gaussian_mu
@@ -114,10 +114,11 @@ def test_feature_means_are_noised_and_subtracted() -> None:
     offices = deal_rows(spec, data)
     x = data.train.x
     rows = np.concatenate(offices.train)
-    silent = sides(spec, data, offices)[1].x
+    silent = set_up(spec, data, offices).clients.x
     np.testing.assert_allclose(x - silent, np.broadcast_to(x[rows].mean(0), x.shape), atol=1e-5)
     spec = dataclasses.replace(spec, strategy=dataclasses.replace(spec.strategy, noise_multiplier=1.0))
-    server, clients = sides(spec, data, offices)
+    sides = set_up(spec, data, offices)
+    server, clients = sides.server, sides.clients
     np.testing.assert_allclose(x - clients.x, np.broadcast_to((x - clients.x)[0], x.shape), atol=1e-5)
     noised = np.abs((silent - clients.x)[0])
     assert 0.0 < noised.max() < 60, "20 / n of an office, times some standard deviations of the release"
@@ -148,7 +149,7 @@ def test_steps_of_a_cohort_are_those_it_took_part_in() -> None:
 
 def test_an_office_stops_when_its_budget_is_spent() -> None:
     spec, data = problem(strategy="dp_sgd(epsilon=8)")
-    clients = sides(spec, data, deal_rows(spec, data))[1]
+    clients = set_up(spec, data, deal_rows(spec, data)).clients
     limit = clients.workloads[0].private.limit
     started = clients.start()
     with pytest.raises(StrategyError, match=f"office 0: its privacy budget pays for {limit} steps"):
@@ -168,7 +169,7 @@ def test_a_run_that_goes_on_remembers_what_it_spent() -> None:
 
 KNOWN = {
     "dp_sgd(epsilon=8)": {"arrays": {"w"}, "metrics": {"num-examples", "num-batches", "num-clients"}},
-    "dp_fedavg(epsilon=8)": {"arrays": {"w"}, "metrics": set()},
+    "dp_fedavg(epsilon=8)": {"arrays": {"w"}},
 }
 
 
@@ -185,12 +186,13 @@ def test_every_field_of_every_reply_is_known(text: str, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Clients, "answer", kept)
     record = run(*problem(strategy=text))
-    trained = [reply for reply in replies if "arrays" in reply.content]
+    trained = [reply for reply in replies if reply.content["arrays"]]
     assert len(trained) == 3 * 4
     for reply in trained:
         assert {name: set(part) for name, part in reply.content.items()} == KNOWN[text]
-    hello = [reply for reply in replies if "arrays" not in reply.content]
-    assert all({name: set(part) for name, part in reply.content.items()} == {"config": {"office"}} for reply in hello)
+    hello = [reply for reply in replies if not reply.content["arrays"]]
+    for reply in hello:
+        assert {name: set(part) for name, part in reply.content.items()} == {"config": {"office"}, "arrays": set()}
     assert all(row.train_loss is None for row in record.rounds)
 
 
@@ -283,21 +285,19 @@ def test_client_level_noise_has_the_scale_that_is_accounted_for() -> None:
     moved = []
     for sigma in (2.0, 0.0):
         one = dataclasses.replace(spec, rounds=1, strategy=dataclasses.replace(spec.strategy, noise_multiplier=sigma))
-        server, clients = sides(one, data, deal_rows(one, data))
-        from experiments.engines import inprocess
-
-        moved.append(inprocess.run(server, clients, 4).models[0].astype(np.float64))
+        sides = set_up(one, data, deal_rows(one, data))
+        moved.append(inprocess.run(sides.server, sides.clients, 4).models[0].astype(np.float64))
     drawn = (moved[0] - moved[1]) * 4 / (2 * 0.5)
     assert drawn.std() == pytest.approx(1, abs=4 / np.sqrt(2 * len(drawn)))
 
 
 def test_an_update_is_clipped_at_the_office() -> None:
-    ours = build(parse("dp_fedavg(noise_multiplier=1, clip_norm=0.5)"), STRATEGIES, "strategy")
+    spec, data = problem(strategy="dp_fedavg(noise_multiplier=1, clip_norm=0.5)")
+    ours = set_up(spec, data, deal_rows(spec, data)).prepared.strategy
     w_t = np.zeros(10, np.float32)
-    from strategies import Update
-
-    content, _ = ours.close(Update(Job(w_t, 1), np.full(10, 3, np.float32), 5, 2, 0.1), {})
-    assert np.linalg.norm(content["arrays"]["w"].numpy()) == pytest.approx(0.5, rel=1e-6)
+    sent, _ = ours.close(Update(Job(w_t, 1), np.full(10, 3, np.float32), 5, 2, 0.1), {})
+    assert set(sent) == {"w"}
+    assert np.linalg.norm(sent["w"]) == pytest.approx(0.5, rel=1e-6)
 
 
 def test_poisson_cohorts_vary_and_may_be_empty() -> None:
@@ -319,9 +319,8 @@ def test_an_update_that_is_not_finite_counts_as_none() -> None:
 def test_nobody_is_left_out_for_what_the_others_sent() -> None:
     """A filter by the median length would let one client decide whether another counts."""
     spec, data = problem(strategy="dp_fedavg(noise_multiplier=0, clip_norm=1)", rounds=1)
-    server, clients = sides(spec, data, deal_rows(spec, data))
-    from experiments.engines import inprocess
-
+    sides = set_up(spec, data, deal_rows(spec, data))
+    server, clients = sides.server, sides.clients
     few = dataclasses.replace(clients.workloads[0], steps=1)
     idle = tuple(dataclasses.replace(work, steps=0) for work in clients.workloads[1:])
     outcome = inprocess.run(server, dataclasses.replace(clients, workloads=(few, *idle)), 4)

@@ -14,12 +14,13 @@ from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from torch import nn
 
-from experiments.run import deal_rows, sides
+from experiments.run import deal_rows, set_up
 from experiments.training.clients import ClientSide
 from experiments.training.fused import FusedTrainer
 from experiments.training.local import ReferenceTrainer
 from experiments.training.models import MLP
-from strategies import Job, PrivateSteps, Update, Workload
+from experiments.training.schedule import job
+from strategies import PrivateSteps, Update, Workload
 from tests.experiments.problems import problem
 
 WINDOWS = {"strategy": "dp_sgd(noise_multiplier=0.8, clip_norm=0.7)"}
@@ -39,7 +40,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 def side(**options: Any) -> ClientSide:
     spec, data = problem(**options)
-    return sides(spec, data, deal_rows(spec, data))[1]
+    return set_up(spec, data, deal_rows(spec, data)).clients
 
 
 def first(one: ClientSide, seed: int = 0) -> NDArray[np.float32]:
@@ -48,15 +49,16 @@ def first(one: ClientSide, seed: int = 0) -> NDArray[np.float32]:
 
 def fused(one: ClientSide) -> FusedTrainer:
     widths = one.spec.model.widths(one.x.shape[1:], one.classes)
-    return FusedTrainer(one.spec, widths, one.x, one.y, one.workloads)
+    return FusedTrainer(one.spec, one.prepared.strategy, widths, one.x, one.y, one.workloads)
 
 
 def reference(one: ClientSide) -> ReferenceTrainer:
-    return ReferenceTrainer(one.spec, one.spec.model.module(one.x.shape[1:], one.classes), one.x, one.y, one.workloads)
+    module = one.spec.model.module(one.x.shape[1:], one.classes)
+    return ReferenceTrainer(one.spec, one.prepared.strategy, module, one.x, one.y, one.workloads)
 
 
 def train(trainer: FusedTrainer | ReferenceTrainer, w: NDArray[np.float32], round_: int = 1) -> list[Update]:
-    return trainer.train([Job(w, round_)] * 4, [0, 1, 2, 3])
+    return trainer.train([job(trainer.spec, w, round_, work.steps) for work in trainer.workloads], [0, 1, 2, 3])
 
 
 def changed(one: ClientSide, **fields: Any) -> ClientSide:
@@ -83,9 +85,9 @@ def test_a_gradient_hook_acts_after_the_noise(monkeypatch: pytest.MonkeyPatch) -
 
     one = side(**DRIFTING, local_epochs=2)
     plain = train(fused(one), first(one))
-    monkeypatch.setattr(FedProx, "drift", lambda self, w_t, memory: (0.0, None))
-    monkeypatch.setattr(FedProx, "gradient", lambda self, g, w, w_t, memory: g + self.mu * (w - w_t))
-    assert one.spec.strategy.changes_gradient
+    monkeypatch.setattr(FedProx, "drift", lambda self, job: (0.0, None))
+    monkeypatch.setattr(FedProx, "gradient", lambda self, g, w, job: g + self.mu * (w - job.w))
+    assert one.prepared.strategy.overrides("gradient")
     for hooked, drifted in zip(train(fused(one), first(one)), plain, strict=True):
         np.testing.assert_allclose(hooked.w, drifted.w, atol=1e-6)
     for hooked, drifted in zip(train(reference(one), first(one)), plain, strict=True):
@@ -259,7 +261,7 @@ def test_bits_do_not_depend_on_the_cohort() -> None:
     w = first(one)
     together = train(fused(one), w)
     for client in range(4):
-        alone = fused(one).train([Job(w, 1)], [client])[0]
+        alone = fused(one).train([job(one.spec, w, 1, one.workloads[client].steps)], [client])[0]
         np.testing.assert_array_equal(alone.w, together[client].w)
 
 
@@ -267,7 +269,7 @@ def test_convolutions_are_clipped_by_the_slow_loop() -> None:
     spec, data = problem(
         form="raw", strategy="dp_sgd(noise_multiplier=0.1, clip_norm=0.5)", model="cnn1d(channels=[4])"
     )
-    one = sides(spec, data, deal_rows(spec, data))[1]
+    one = set_up(spec, data, deal_rows(spec, data)).clients
     trained = train(reference(one), first(one))
     assert all(np.isfinite(update.w).all() for update in trained)
     assert not isinstance(one.spec.model, MLP)

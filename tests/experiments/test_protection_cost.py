@@ -8,16 +8,16 @@ import pytest
 
 from experiments.engines import inprocess
 from experiments.federation import Outcome
-from experiments.run import deal_rows, run, sides
+from experiments.run import deal_rows, run, set_up
 from experiments.spec import STRATEGIES
-from experiments.training.clients import Keys
 from results.record import RunRecord
 from strategies.protection.base import Protected
+from strategies.protection.plan import Keys
 from strategies.protection.vault import make_vault
 from tests.experiments.problems import problem
 
 ROUNDS, OFFICES, NONCE = 3, 4, 12
-WEIGHTS = 6 * 8 + 8 + 8 * 3 + 3
+WEIGHTS, LAYERS = 6 * 8 + 8 + 8 * 3 + 3, 2
 
 
 def keys(*measured: int) -> Keys:
@@ -26,8 +26,8 @@ def keys(*measured: int) -> Keys:
 
 def outcome(lent: Keys, strategy: str = "masked_sum", **options: Any) -> Outcome:
     spec, data = problem(strategy=strategy, rounds=ROUNDS, **options)
-    server, clients = sides(spec, data, deal_rows(spec, data), keys=lent)
-    return inprocess.run(server, clients, len(clients.workloads))
+    sides = set_up(spec, data, deal_rows(spec, data), keys=lent)
+    return inprocess.run(sides.server, sides.clients, len(sides.clients.workloads))
 
 
 def made(lent: Keys, strategy: str = "masked_sum") -> RunRecord:
@@ -59,7 +59,7 @@ def test_a_measured_round_has_its_own_bytes_wherever_they_travel() -> None:
 
 def test_a_protected_round_sends_an_update_from_and_a_sum_to_every_office() -> None:
     found = outcome(Keys(make_vault({}))).bytes_by_round
-    slots = 2 * WEIGHTS + 8  # 16 bits each, and 64 to check
+    slots = 2 * (WEIGHTS + LAYERS * 3) + 8  # 16 bits each, of which three follow a layer's clip, and 64 to check
     up = {found["up", round_] for round_ in range(1, ROUNDS + 1)}
     assert len(up) == 1
     state = up.pop() - OFFICES * (slots + NONCE)  # the sealed model, for whoever comes back

@@ -27,7 +27,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def digest() -> str:
-    for function in (provenance.sources_hash, provenance._read):
+    for function in (provenance._hash_of_ours, provenance._imports, provenance._code):
         function.cache_clear()
     return provenance.sources_hash(frozenset({"experiments.a"}))
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import strategies
@@ -19,16 +20,29 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 
 def test_the_example_strategy_is_one_file_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the open, under protection and under differential privacy alike."""
     [code] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     (tmp_path / "fedsqrt.py").write_text(code)
     monkeypatch.setattr(strategies, "__path__", [*strategies.__path__, str(tmp_path)])
     registry._modules.cache_clear()
+    skewed = {"partition": "sizes([.55, .25, .15, .05])", "batch_size": "full"}
     try:
-        skewed = {"partition": "sizes([.55, .25, .15, .05])"}
-        finals = [run(*problem(strategy=text, **skewed)).rounds for text in ("fedsqrt", "fedavg", "fedavg(uniform)")]
+        plain, fedavg, uniform, protected, private = (
+            [row.test_loss for row in run(*problem(strategy=text, **skewed)).rounds]
+            for text in (
+                "fedsqrt",
+                "fedavg",
+                "fedavg(uniform)",
+                "quantised(bits=32, inner=fedsqrt())",
+                "dp_sgd(noise_multiplier=0, clip_norm=none, inner=fedsqrt())",
+            )
+        )
     finally:
         registry._modules.cache_clear()
-    assert len(set(finals)) == 3, "neither weighting is the other"
+    assert not np.allclose(plain, fedavg, rtol=1e-3), "neither weighting is the other"
+    assert not np.allclose(plain, uniform, rtol=1e-3)
+    np.testing.assert_allclose(protected, plain, rtol=1e-5)
+    np.testing.assert_allclose(private, plain, rtol=1e-5)
 
 
 def test_targets_and_grids_exist() -> None:

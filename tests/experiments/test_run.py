@@ -20,21 +20,20 @@ from experiments.run import (
     run,
     run_models,
     save,
-    sides,
+    set_up,
     standardiser,
 )
 from experiments.spec import RunSpec
 from partitions import PartitionError
 from results.record import RunRecord, encode
-from strategies import Job
 from tests.experiments.problems import SMALL, dataset, problem
 from tests.experiments.toys import Failing, Forgetful, Spoiling
 
 
 def outcome(**options: Any) -> Any:
     spec, data = problem(**options)
-    server, clients = sides(spec, data, deal_rows(spec, data))
-    return inprocess.run(server, clients, len(clients.workloads))
+    sides = set_up(spec, data, deal_rows(spec, data))
+    return inprocess.run(sides.server, sides.clients, len(sides.clients.workloads))
 
 
 def test_the_record_has_the_keys_that_were_promised() -> None:
@@ -96,8 +95,7 @@ def test_seeds_are_paired_over_strategies() -> None:
     ):
         spec, data = problem(strategy=strategy, seed=3)
         deal = deal_rows(spec, data)
-        server, _ = sides(spec, data, deal)
-        firsts.add(server.first.tobytes())
+        firsts.add(set_up(spec, data, deal).server.first.tobytes())
         deals.add(deal.hash)
     assert len(firsts) == len(deals) == 1
 
@@ -105,7 +103,7 @@ def test_seeds_are_paired_over_strategies() -> None:
 def test_partition_seed_fixes_the_split_alone() -> None:
     one, other = (problem(seed=seed, partition_seed=5) for seed in (1, 2))
     assert deal_rows(*one).hash == deal_rows(*other).hash
-    first = [sides(spec, data, deal_rows(spec, data))[0].first for spec, data in (one, other)]
+    first = [set_up(spec, data, deal_rows(spec, data)).server.first for spec, data in (one, other)]
     assert not np.array_equal(*first)
 
 
@@ -113,9 +111,9 @@ def test_arms_send_nothing_and_centralised_takes_all_steps() -> None:
     for strategy in ("local", "centralised"):
         assert run(*problem(strategy=strategy)).cost.bytes_up == 0
     spec, data = problem(partition="sizes([.55, .25, .15, .05])")
-    alone = sides(spec, data, deal_rows(spec, data))[1].workloads
+    alone = set_up(spec, data, deal_rows(spec, data)).clients.workloads
     spec, data = problem(partition="sizes([.55, .25, .15, .05])", strategy="centralised")
-    [pooled] = sides(spec, data, deal_rows(spec, data))[1].workloads
+    [pooled] = set_up(spec, data, deal_rows(spec, data)).clients.workloads
     assert pooled.steps == sum(work.steps for work in alone)
     assert sorted(pooled.rows) == sorted(row for work in alone for row in work.rows)
 
@@ -123,14 +121,15 @@ def test_arms_send_nothing_and_centralised_takes_all_steps() -> None:
 def test_local_is_each_office_alone() -> None:
     """Row k of the models is office k's local training chained over the rounds, bit for bit."""
     spec, data = problem(strategy="local", rounds=2)
-    server, clients = sides(spec, data, deal_rows(spec, data))
-    models = inprocess.run(server, clients, 4).models
+    sides = set_up(spec, data, deal_rows(spec, data))
+    clients = sides.clients
+    models = inprocess.run(sides.server, clients, 4).models
     assert len({model.tobytes() for model in models}) == 4
     trainer = clients.start().trainer
     for office in range(4):
-        w = server.first
+        w = sides.server.first
         for round_ in (1, 2):
-            w = trainer.train([Job(w, round_)], [office])[0].w
+            w = trainer.train([clients.received({"w": w}, round_, office).job()], [office])[0].w
         assert np.array_equal(w, models[office])
 
 

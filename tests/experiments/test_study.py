@@ -11,7 +11,7 @@ import pytest
 
 from experiments.errors import UserError
 from experiments.plan import data_key
-from experiments.run import RunData, advance, deal_rows, run, sides
+from experiments.run import RunData, advance, deal_rows, run, set_up
 from experiments.search import storage_of
 from experiments.spec import RunSpec
 from experiments.study import FOLDS, SEED, Ask, Asking, Cell, Study, Terms, cells_of, key_of, several, value_at
@@ -63,7 +63,7 @@ def test_an_arm_that_takes_fewer_steps_costs_fewer() -> None:
         spec, data = problem(strategy=f"centralised(steps={steps})", clients=2, validation=0)
         [cell] = cells_of([spec])
         record = run(spec, data)
-        taken = [work.steps for work in sides(spec, data, deal_rows(spec, data))[1].workloads]
+        taken = [work.steps for work in set_up(spec, data, deal_rows(spec, data)).clients.workloads]
         costs[steps] = Study(cell, SHORT, None)._cost([record])
         assert costs[steps].gradient_steps == 3 * sum(taken)
     assert costs["all"].forward_passes == 3 * 240

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,14 @@ from experiments.spec import RunSpec
 from experiments.training.flat import Flat, first_weights
 from experiments.training.local import ReferenceTrainer
 from experiments.training.models import MLP, CNN1d, Model
-from experiments.training.schedule import epoch_orders, learning_rate, steps_a_round
-from strategies import Job, Workload
+from experiments.training.schedule import epoch_orders, job, learning_rate, steps_a_round
+from strategies.base import Job, Workload
+from strategies.fedavg import FedAvg
 from tests.experiments.problems import dataset, problem
 
 
-def trainer(**options: Any) -> tuple[RunSpec, ReferenceTrainer, Job]:
+def trainer(**options: Any) -> tuple[RunSpec, ReferenceTrainer, list[Job]]:
+    """A trainer of three offices, and the first round's job of each."""
     spec, data = problem(**options)
     rows = np.arange(len(data.train.y))
     offices = [rows[:50], rows[50:53], rows[53:]]
@@ -28,19 +31,20 @@ def trainer(**options: Any) -> tuple[RunSpec, ReferenceTrainer, Job]:
     shape = data.train.x.shape[1:]
     module = spec.model.module(shape, 3)
     w = first_weights(module, stream(0, Purpose.INITIAL_WEIGHTS))
-    return spec, ReferenceTrainer(spec, module, data.train.x, data.train.y, work), Job(w, 1)
+    jobs = [job(spec, w, 1, one.steps) for one in work]
+    return spec, ReferenceTrainer(spec, FedAvg(), module, data.train.x, data.train.y, work), jobs
 
 
 @pytest.mark.parametrize("form", ["features", "raw"])
 @pytest.mark.parametrize("optimizer", ["sgd", "sgd(momentum=0.9)", "sgd(momentum=0.5, weight_decay=0.01)"])
 def test_a_round_equals_torch_optim(optimizer: str, form: str) -> None:
     model = "mlp(hidden=[8])" if form == "features" else "cnn1d(channels=[4])"
-    spec, ours, job = trainer(form=form, model=model, optimizer=optimizer, local_epochs=2)
+    spec, ours, jobs = trainer(form=form, model=model, optimizer=optimizer, local_epochs=2)
     for client in range(3):
-        update = ours.train([job], [client])[0]
+        update = ours.train([jobs[client]], [client])[0]
         module = spec.model.module(ours.x.shape[1:], 3)
         flat = Flat(module)
-        flat.load(job.w)
+        flat.load(jobs[client].w)
         theirs = torch.optim.SGD(
             module.parameters(),
             lr=spec.client_lr,
@@ -62,21 +66,21 @@ def test_a_round_equals_torch_optim(optimizer: str, form: str) -> None:
         expected = flat.w.numpy()
         np.testing.assert_allclose(update.w, expected, rtol=1e-5, atol=1e-7)
         assert update.train_loss == pytest.approx(np.mean(losses), rel=1e-5)
-        assert (update.num_batches, update.num_examples) == (steps, len(ours.workloads[client].rows))
+        assert (update.steps, update.num_examples) == (steps, len(ours.workloads[client].rows))
 
 
 def test_a_job_does_not_depend_on_those_before_it() -> None:
-    _, ours, job = trainer(optimizer="sgd(momentum=0.9)")
-    together = ours.train([job, job, job], [0, 1, 2])
-    alone = [ours.train([job], [client])[0] for client in (2, 1, 0)][::-1]
+    _, ours, jobs = trainer(optimizer="sgd(momentum=0.9)")
+    together = ours.train(jobs, [0, 1, 2])
+    alone = [ours.train([jobs[client]], [client])[0] for client in (2, 1, 0)][::-1]
     assert all(np.array_equal(a.w, b.w) for a, b in zip(together, alone, strict=True))
 
 
 def test_the_received_model_is_left_as_it_was() -> None:
-    _, ours, job = trainer()
-    before = job.w.copy()
-    ours.train([job], [0])
-    assert np.array_equal(job.w, before)
+    _, ours, jobs = trainer()
+    before = jobs[0].w.copy()
+    ours.train(jobs[:1], [0])
+    assert np.array_equal(jobs[0].w, before)
 
 
 @pytest.mark.parametrize(
@@ -95,10 +99,10 @@ def test_steps_a_round(options: dict[str, Any], rows: int, steps: int) -> None:
 
 
 def test_local_steps_go_on_into_the_next_epoch() -> None:
-    _, ours, job = trainer(local_steps=5)
-    batches = [len(x) for x, _ in ours._batches(ours.workloads[0], 1, 0)]
+    _, ours, jobs = trainer(local_steps=5)
+    batches = [len(x) for x, _ in islice(ours._batches(ours.workloads[0], jobs[0], 0), 5)]
     assert batches == [16, 16, 16, 2, 16]
-    assert ours.train([job], [0])[0].num_batches == 5
+    assert ours.train(jobs[:1], [0])[0].steps == 5
 
 
 @pytest.mark.parametrize(
@@ -116,7 +120,7 @@ def test_row_order() -> None:
     drawn = {}
     for order in ("shuffled", "file", "label"):
         spec = RunSpec.from_options({"row_order": order})
-        drawn[order] = epoch_orders(spec, Workload(rows, 3), labels, 1, 0).tolist()
+        drawn[order] = epoch_orders(spec, rows, 3, labels, 1, 0).tolist()
     assert drawn["file"] == [[0, 1, 3, 4, 5]] * 3
     assert drawn["label"] == [[1, 3, 5, 0, 4]] * 3
     assert all(sorted(epoch) == list(rows) for epoch in drawn["shuffled"])

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from flwr.app import Message, RecordDict
 
-from strategies import Federation, Job, Memory, Update
-from strategies.fedavg import WEIGHTED_BY, FedAvg, SteppingServer, everyone
+from strategies.base import Job, Memory, Named, Received, Round, State, Update
+from strategies.fedavg import FedAvg
 
 
 @dataclass(frozen=True)
@@ -18,17 +16,16 @@ class Remembering(FedAvg):
     """FedAvg whose offices push each local step by what they remember of the last round: client memory at work."""
 
     notation = "remembering"
+    dp: ClassVar[str] = "after_noise"
 
-    def open(self, message: Message, memory: Memory) -> Job:
-        job = super().open(message, memory)
-        return replace(job, memory={"last": memory.get("last", np.zeros_like(job.w))})
+    def open(self, received: Received, memory: Memory) -> Job:
+        return received.job(last=memory.get("last", np.zeros_like(received["w"])))
 
-    def gradient(self, g: Any, w: Any, w_t: Any, memory: Mapping[str, Any]) -> Any:
-        return g + 0.1 * memory["last"]
+    def gradient(self, g: Any, w: Any, job: Job) -> Any:
+        return g + 0.1 * job.memory["last"]
 
-    def close(self, update: Update, memory: Memory) -> tuple[RecordDict, Memory]:
-        reply, _ = super().close(update, memory)
-        return reply, {"last": update.w - update.job.w}
+    def close(self, update: Update, memory: Memory) -> tuple[Named, Memory]:
+        return {"w": update.w}, {"last": update.w - update.job.w}
 
 
 @dataclass(frozen=True)
@@ -41,14 +38,13 @@ class Spoiling(FedAvg):
     factor: float = float("nan")
     from_round: int = 2
 
-    def open(self, message: Message, memory: Memory) -> Job:
-        node = np.array([message.metadata.dst_node_id])  # in process node i + 1 is office i
-        return replace(super().open(message, memory), memory={"office": node - 1})
+    def open(self, received: Received, memory: Memory) -> Job:
+        return received.job(office=received.office)
 
-    def close(self, update: Update, memory: Memory) -> tuple[RecordDict, Memory]:
-        bad = int(update.job.memory["office"][0]) in self.offices and update.job.round >= self.from_round
+    def close(self, update: Update, memory: Memory) -> tuple[Named, Memory]:
+        bad = update.job.memory["office"] in self.offices and update.job.round >= self.from_round
         spoilt = replace(update, w=(update.w * np.float32(self.factor)).astype(np.float32)) if bad else update
-        return super().close(spoilt, memory)[0], memory
+        return {"w": spoilt.w}, memory
 
 
 @dataclass(frozen=True)
@@ -57,11 +53,10 @@ class Failing(FedAvg):
 
     notation = "failing"
 
-    def open(self, message: Message, memory: Memory) -> Job:
-        job = super().open(message, memory)
-        if job.round == 2:
+    def open(self, received: Received, memory: Memory) -> Job:
+        if received.round == 2:
             raise RuntimeError("the disk is full")
-        return job
+        return received.job()
 
 
 @dataclass(frozen=True)
@@ -70,10 +65,8 @@ class Forgetful(FedAvg):
 
     notation = "forgetful"
 
-    def server(self, grid: Any, federation: Federation) -> Any:
-        server = super().server(grid, federation)
-        server.aggregate_train = lambda server_round, replies: (None, None)  # type: ignore[method-assign]
-        return server
+    def aggregate(self, x: Any, updates: Named, state: State, round: Round) -> tuple[Any, State]:
+        return None, state
 
 
 @dataclass(frozen=True)
@@ -82,9 +75,7 @@ class Bending(FedAvg):
 
     notation = "bending"
 
-    def server(self, grid: Any, federation: Federation) -> Any:
-        return SteppingServer(self, weighted_by_key=WEIGHTED_BY[self.weighting], **everyone(federation))
-
-    def server_step(self, x: Any, d: Any, state: Memory) -> tuple[Any, Memory]:
+    def server_step(self, x: Any, mean: Named, state: State, round: Round) -> tuple[Any, State]:
+        d = mean["w"]
         v = 0.5 * state.get("v", np.zeros_like(d)) + 0.5 * d * d
         return x + 0.1 * d / (np.sqrt(v) + 1e-3), {"v": v}

@@ -17,17 +17,17 @@ import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from numpy.typing import NDArray
 
-from experiments.engines import flower, inprocess
-from experiments.engines.grid import OrderedGrid, who_is_who
-from experiments.engines.inprocess import InProcessGrid
-from experiments.run import RunData, deal_rows, run_models, sides
+from experiments.engines import inprocess
+from experiments.engines.flower import Adapter, InProcessGrid, NumpyArray
+from experiments.engines.grid import OrderedGrid
+from experiments.run import RunData, deal_rows, run_models, set_up
 from experiments.spec import RunSpec
-from experiments.training.clients import ClientSide, Keys
+from experiments.training.clients import Clients, ClientSide
 from results.record import RunRecord
-from strategies import Federation, Job, Memory, Strategy, Update
+from strategies.base import Job, Memory, Strategy, Update
 from strategies.protection.base import Protected
+from strategies.protection.plan import Keys
 from strategies.protection.server import ProtectedServer
-from strategies.wire import NumpyArray
 from tests.experiments.problems import problem
 from tests.strategies.vaults import vault_for
 
@@ -81,11 +81,9 @@ class Letter:
 class Between(InProcessGrid):
     """An engine's Grid that shows every message to `look` before it goes on, for looking or for changing."""
 
-    def __init__(self, client_side: ClientSide, num_clients: int, look: Change | None, train: Train | None) -> None:
-        super().__init__(client_side, num_clients)
+    def __init__(self, clients: Clients, num_clients: int, look: Change | None) -> None:
+        super().__init__(clients.answer, num_clients)
         self.look = look
-        if train:
-            self.clients.trainer = Written(self.clients.trainer, train)  # type: ignore[assignment]
 
     def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> list[Message]:
         messages = list(messages)
@@ -120,8 +118,18 @@ class Written:
 def between(look: Change | None = None, train: Train | None = None) -> Iterator[None]:
     """Runs in this block have `Between` for their in-process Grid."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inprocess, "InProcessGrid", functools.partial(Between, look=look, train=train))
+        patch.setattr(inprocess, "connect", functools.partial(connect, inprocess.connect, look, train))
         yield
+
+
+def connect(
+    inner: Any, look: Change | None, train: Train | None, side: ClientSide, number: int
+) -> tuple[Between, Clients]:
+    """As the engine's own, with `Between` in the place of its Grid."""
+    _, clients = inner(side, number)
+    if train:
+        clients.trainer = Written(clients.trainer, train)
+    return Between(clients, number, look), clients
 
 
 def case(strategy: Strategy, **options: Any) -> tuple[RunSpec, RunData]:
@@ -157,7 +165,9 @@ class Stage:
 
     spec: RunSpec
     inner: Between
+    clients: Clients
     grid: OrderedGrid
+    adapter: Adapter
     server: ProtectedServer
     memories: dict[int, Memory] = field(init=False)
 
@@ -165,12 +175,11 @@ class Stage:
         self.memories = self.inner.memories
 
     def play(self, rounds: int = 3) -> None:
-        self.server.start(self.grid, initial_arrays=ArrayRecord(), num_rounds=rounds)
+        self.adapter.start(self.grid, initial_arrays=ArrayRecord(), num_rounds=rounds)
 
     @property
     def desk(self) -> Any:
-        assert self.inner.clients.protection is not None
-        return self.inner.clients.protection.desk
+        return self.clients.offices.desk  # type: ignore[attr-defined]
 
 
 def stage(
@@ -181,13 +190,11 @@ def stage(
     **options: Any,
 ) -> Stage:
     """The parts of a run, set up and not yet started."""
-    flower.quiet()
-    flower.identify()
     spec, data = case(strategy, **options)
-    _, clients = sides(spec, data, deal_rows(spec, data), keys=keys_for(spec, measured))
-    number = len(clients.workloads)
-    inner = Between(clients, number, look, train)
-    cohort = spec.cohort(number)
-    grid = OrderedGrid(inner, who_is_who(inner, number), spec.seed, cohort, True, dropout=spec.dropout, protected=True)
-    server = strategy.server(grid, Federation(number, cohort, 0, spec.seed, measured))
-    return Stage(spec, inner, grid, server)
+    sides = set_up(spec, data, deal_rows(spec, data), keys=keys_for(spec, measured))
+    number = len(sides.clients.workloads)
+    inner, clients = connect(inprocess.connect, look, train, sides.clients, number)
+    adapter = sides.server.strategy(spec.rounds)
+    assert isinstance(adapter, Adapter)
+    assert isinstance(adapter.server, ProtectedServer)
+    return Stage(spec, inner, clients, sides.server.grid(inner), adapter, adapter.server)

@@ -11,9 +11,10 @@ from flwr.serverapp.strategy import Strategy as FlowerStrategy
 
 from experiments.engines import flower, inprocess
 from experiments.notation import build, canonical, parse
-from experiments.run import deal_rows, run, sides
+from experiments.run import deal_rows, run, set_up
+from experiments.search import SHARED
 from experiments.spec import STRATEGIES, RunSpec
-from strategies import Federation, Job, Strategy, StrategyError
+from strategies.base import Round, Strategy, StrategyError
 from strategies.protection.meter import total
 from tests.experiments.problems import problem
 from tests.strategies.least_squares import federate
@@ -49,16 +50,18 @@ def test_it_reads_back_from_its_text(text: str) -> None:
 @every_example
 def test_its_server_is_a_flower_strategy(text: str) -> None:
     flower.quiet()
-    ours = RunSpec.from_options({"strategy": text}).strategy
-    assert isinstance(ours.server(None, Federation(4, 4, 10, 0)), FlowerStrategy)
+    spec, data = problem(strategy=text)
+    server = set_up(spec, data, deal_rows(spec, data)).server
+    assert isinstance(server.strategy(spec.rounds), FlowerStrategy)
 
 
 @every_example
 def test_at_most_two_hyper_parameters_are_tuned(text: str) -> None:
     ours = build(parse(text), STRATEGIES, "strategy")
     space = ours.search_space()
-    assert len(space) <= 2
-    assert set(space) <= {field.name for field in dataclasses.fields(ours)}
+    assert len(set(space) - set(SHARED)) <= 2
+    own = {field.name for field in dataclasses.fields(ours)}
+    assert set(space) <= own | set(SHARED), "its own, or one of all strategies that it narrows"
 
 
 @every_example
@@ -98,11 +101,14 @@ def test_linear_means_within_the_updates(text: str) -> None:
     rule = getattr(spec.strategy, "inner", spec.strategy)
     if not rule.linear or spec.strategy.central_dp:  # a clipped and noised mean is inside of nothing
         return
-    server, clients = sides(spec, data, deal_rows(spec, data))
+    sides = set_up(spec, data, deal_rows(spec, data))
+    server, clients = sides.server, sides.clients
     outcome = inprocess.run(server, clients, 4)
-    first = clients.first() if spec.strategy.protected else server.first
-    trained = clients.start().trainer.train([Job(first, 1)] * 4, [0, 1, 2, 3])
-    stepped = np.stack([rule.server_step(first, update.w - first, {})[0] for update in trained])
+    first = sides.first()
+    jobs = [clients.received({"w": first}, 1, office).job() for office in range(4)]
+    trained = clients.start().trainer.train(jobs, [0, 1, 2, 3])
+    answered = Round(1, 4, 4, [0, 1, 2, 3], np.full(4, 0.25), np.full(4, 1), np.full(4, 1))
+    stepped = np.stack([rule.server_step(first, {"w": update.w - first}, {}, answered)[0] for update in trained])
     slack = 1e-6 + total(outcome.meters).get("error_bound", 0.0)
     assert np.all(outcome.models[0] <= stepped.max(0) + slack)
     assert np.all(outcome.models[0] >= stepped.min(0) - slack)

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from experiments.describe import describe
 from experiments.engines import inprocess
 from experiments.errors import UserError
-from experiments.privacy import noise_shares
-from experiments.run import attempt, deal_rows, run, run_models, sides
+from experiments.run import attempt, deal_rows, run, run_models, set_up
 from experiments.spec import RunSpec
-from experiments.training.clients import Keys
-from strategies import Job, StrategyError
+from strategies import StrategyError
 from strategies.maths.fixed_point import FixedPoint
 from strategies.maths.streams import ProtectionError
 from strategies.privacy.audit import variance_test
 from strategies.privacy.gaussian import gaussian_epsilon
+from strategies.privacy.plan import noise_shares
+from strategies.protection.plan import Keys
 from strategies.protection.shares import NoiseShares, NoisyGrid
 from tests.experiments.problems import problem
 from tests.strategies.vaults import vault_for
@@ -34,7 +34,8 @@ WIDE = {"model": "mlp(hidden=[100, 90])", "client_lr": 1.0}
 
 def final(**options: Any) -> NDArray[np.float64]:
     spec, data = problem(**options)
-    server, clients = sides(spec, data, deal_rows(spec, data))
+    sides = set_up(spec, data, deal_rows(spec, data))
+    server, clients = sides.server, sides.clients
     return inprocess.run(server, clients, 4).models[0].astype(np.float64)
 
 
@@ -100,7 +101,7 @@ def test_the_sum_holds_the_noise_of_all_shares(text: str, options: dict[str, Any
     """With four offices, K_min = 3 and one curious the default carries twice what is claimed: 4 / (3 - 1)."""
     drawn = changed(text, **WIDE, **options)
     spec, data = problem(strategy=text, **WIDE, **options)
-    workload = sides(spec, data, deal_rows(spec, data))[1].workloads[0]
+    workload = set_up(spec, data, deal_rows(spec, data)).clients.workloads[0]
     unit = 0.5 / 4 if not options else 1.0 / workload.private.divisor / 4
     expected = 2 * unit * math.sqrt(4 / 2)
     assert abs(variance_test(drawn, expected)) < 5
@@ -109,11 +110,10 @@ def test_the_sum_holds_the_noise_of_all_shares(text: str, options: dict[str, Any
 
 def test_shares_of_offices_and_rounds_are_independent() -> None:
     spec, data = problem(strategy=CENTRAL, **WIDE)
-    clients = sides(spec, data, deal_rows(spec, data))[1].start()
-    assert clients.protection is not None
-    noisy = clients.protection.desk.noisy(1)
+    clients = set_up(spec, data, deal_rows(spec, data)).clients.start()
+    noisy = clients.offices.desk.noisy(1)
     drawn = [
-        noisy.share(clients.protection.office(k).office.noise(round_), 9000).astype(float)
+        noisy.share(clients.offices.office(k).office.noise(round_), 9000).astype(float)
         for k in range(4) for round_ in (1, 2, 3)
     ]  # fmt: skip
     correlations = np.corrcoef(drawn)[np.triu_indices(12, 1)]
@@ -165,7 +165,7 @@ def test_a_person_in_four_offices_moves_all_four() -> None:
     """One shared noise: no fourfold composition, but fourfold sensitivity."""
     person = "masked_sum(bits=32, inner=dp_sgd(noise=shared, unit=person, epsilon=8, inner=fedavg(weighting=uniform)))"
     spec, data = problem(strategy=person, **ONE_STEP)
-    _, clients = sides(spec, data, deal_rows(spec, data))
+    clients = set_up(spec, data, deal_rows(spec, data)).clients
     assert clients.workloads[0].private.spread == 4
     apart = run(*problem(strategy=person, partition="by_person", **ONE_STEP)).privacy
     iid = run(spec, data).privacy
@@ -225,7 +225,7 @@ def test_mistakes_are_told(text: str, told: str) -> None:
     ],
 )
 def test_shared_noise_wants_a_protected_sum_of_single_steps(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(StrategyError, match=told):
         run(*problem(**options))
 
 
@@ -288,9 +288,9 @@ def test_nothing_in_a_claim_under_shares_is_below_what_is_proved() -> None:
 
 def test_the_grid_has_room_for_what_single_precision_adds() -> None:
     spec, data = problem(strategy=LOCAL, **ONE_STEP)
-    _, clients = sides(spec, data, deal_rows(spec, data))
-    shares = noise_shares(spec, clients.workloads, 83)
-    private = clients.workloads[0].private
+    prepared = set_up(spec, data, deal_rows(spec, data)).prepared
+    shares = noise_shares(spec.strategy, prepared.protection.setting, prepared.privacy, 83)
+    private = prepared.workloads[0].private
     assert shares.bound(1) == pytest.approx(1.001 * spec.client_lr * private.clip_norm / private.divisor, rel=1e-12)
 
 
@@ -300,14 +300,14 @@ def test_small_rates_lose_no_sensitivity_to_the_models_last_digit() -> None:
     for trainer in ("auto", "reference"):
         options = {"client_lr": 1e-6, "trainer": trainer, "rounds": 1, **ONE_STEP}
         spec, data = problem(strategy=LOCAL, **options)
-        _, clients = sides(spec, data, deal_rows(spec, data))
-        work = clients.workloads[0]
+        sides = set_up(spec, data, deal_rows(spec, data))
+        clients, work = sides.clients, sides.clients.workloads[0]
         one_less = dataclasses.replace(work, rows=work.rows[1:])
-        w = clients.first() + np.float32(3)  # large weights
+        w = sides.first() + np.float32(3)  # large weights
         moved = []
         for held in (work, one_less):
             trainer_ = dataclasses.replace(clients, workloads=(held,)).start().trainer
-            moved.append(trainer_.train([Job(w, 1)], [0])[0].w.astype(np.float64) - w)
+            moved.append(trainer_.train([clients.received({"w": w}, 1, 0).job()], [0])[0].w.astype(np.float64) - w)
         bound = spec.client_lr * spec.strategy.local_dp.clip_norm / work.private.divisor
         assert 0.1 * bound < np.linalg.norm(moved[0] - moved[1]) < bound * 1.001
 

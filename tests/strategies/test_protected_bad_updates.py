@@ -68,9 +68,9 @@ MALFORMED: dict[str, tuple[Callable[[Letter], None], str]] = {
     "a longer note": (payload(lambda array: np.append(array, np.uint8(1)), "note"), "found"),
     "without note": (without("note"), r"holds \['payload'\]; expected payload and note"),
     "without payload": (without("payload"), r"holds \['note'\]; expected payload and note"),
-    "not to be read": (unreadable, "its array payload cannot be read"),
-    "without arrays": (no_record("arrays"), r"holds \['config'\]; expected config and arrays"),
-    "without config": (no_record("config"), r"holds \['arrays'\]; expected config and arrays"),
+    "not to be read": (unreadable, "its arrays cannot be read"),
+    "without arrays": (no_record("arrays"), r"its message holds nothing; expected payload and note"),
+    "without config": (no_record("config"), r"its message holds no config; expected config and arrays"),
     "nowhere": (without(f"{PREFIX}layout", "config"), "context has layout = None; expected str"),
     "of another kind": (lambda letter: letter.config.update({f"{PREFIX}bits": "16"}), "bits = '16'; expected int"),
 }
@@ -206,7 +206,7 @@ def test_a_model_of_another_length_ends_the_set_up() -> None:
         if not letter.down and "count" in letter.config and letter.office == 2:
             letter.config["count"] = 84
 
-    with pytest.raises(ProtectionError, match="office 2 has 84 weights, office 0 83"):
+    with pytest.raises(ProtectionError, match="office 2 sends 84 numbers, office 0 89"):
         stage(PROTECTED[ANY](), look=look).play(1)
 
 

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from experiments.dropout import Drop
-from experiments.run import advance, deal_rows, run, sides
-from experiments.training.clients import Keys
+from experiments.run import advance, deal_rows, run, set_up
 from results.record import RunRecord
 from strategies import StrategyError
 from strategies.fedavg import FedAvg
@@ -19,8 +18,9 @@ from strategies.fedavgm import FedAvgM
 from strategies.fedprox import FedProx
 from strategies.flower import Flower
 from strategies.protection.base import Protected
+from strategies.protection.plan import Keys
 from strategies.quantised import Quantised
-from tests.experiments.toys import Bending, Remembering
+from tests.experiments.toys import Bending, Forgetful, Remembering
 from tests.strategies.stages import case, keys_for, result
 from tests.strategies.vaults import OPTIONS, PROTECTED, PROTOCOLS, made, twin_of
 
@@ -78,7 +78,7 @@ def test_twins_of_every_width_and_rounding(protocol: str, grid: dict[str, Any]) 
         assert_twins(made(protocol, **grid), measured, **UNEQUAL)
 
 
-INNERS = [FedProx(0.5), FedAvgM(0.9, weighting="uniform"), FedAvg(weighting="batches"), Bending()]
+INNERS = [FedProx(0.5), FedAvgM(0.9, weighting="uniform"), FedAvg(weighting="batches"), Bending(), Remembering()]
 
 
 @every_protocol
@@ -209,8 +209,8 @@ def test_a_round_in_clear_costs_nothing(protocol: str) -> None:
     assert (none.cost.encrypted_share, none.cost.crypto_processes) == (0.0, 0)
     assert none.cost.train_s > 0
     spec, data = case(strategy, rounds=5)
-    server, clients = sides(spec, data, deal_rows(spec, data), keys=keys_for(spec, ONE))
-    assert server.measured == clients.keys.measured == ONE
+    sides = set_up(spec, data, deal_rows(spec, data), keys=keys_for(spec, ONE))
+    assert sides.server.prepared.server.keywords["measured"] == sides.prepared.protection.keys.measured == ONE
     assert one.cost.encrypt_s > 0
     assert one.protection is not None
     assert one.protection["measured_rounds"] == 1
@@ -252,7 +252,7 @@ def test_rounds_in_earnest_want_keys(protocol: str) -> None:
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"inner": Flower("flwr.serverapp.strategy.FedAvg")}, "Flower cannot be protected: it is not linear"),
     ({"inner": Quantised()}, "inner=Quantised is protected already"),
-    ({"inner": Remembering()}, "Remembering sends more than an update"),
+    ({"inner": Forgetful()}, "Forgetful cannot be protected: it is not linear"),
     ({"inner": "fedavg"}, r"inner must be a strategy, e.g. inner=fedprox\(mu=0.1\); found 'fedavg'"),
     ({"bits": 7}, r"bits must be in \[8, 32\]; found 7"),
     ({"bits": 33}, r"bits must be in \[8, 32\]; found 33"),
@@ -310,6 +310,6 @@ def test_a_protected_strategy_says_what_it_is(protocol: str) -> None:
     assert "update" in cls.phases
     assert set(OPTIONS) <= set(cls.__dataclass_fields__)
     assert cls.encrypted_share == (0.0 if cls is Quantised else 1.0)
-    assert not cls.linear, "it is not to be protected twice"
+    assert cls().protected, "it is not to be protected twice"
     assert cls(clip=1) == cls(clip=1.0)
     assert (cls().rounds_by, cls(bits=16, rounding="feedback").rounds_by) == ("nearest", "feedback")

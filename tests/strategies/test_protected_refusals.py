@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType
 
+from experiments.engines.flower import content_of
+from strategies.base import Letter as Told
 from strategies.maths.streams import ProtectionError
 from strategies.protection.context import PREFIX, Context
 from strategies.protection.desk import Desk
 from strategies.protection.vault import Vault
-from strategies.wire import config_of
 from tests.strategies.stages import Letter, Stage, stage
 from tests.strategies.vaults import PROTECTED, vault_for
 
@@ -194,15 +195,14 @@ def test_a_sum_of_other_offices_than_announced_is_refused(protocol: str, deed: s
             letter.put(sum_2_offices=np.arange(4), sum_2_notes=np.concatenate([notes, notes[:1]]))
 
     play = stage(PROTECTED[protocol](), look=look)
-    add = play.server.aggregate_train
+    take = play.server.take
 
-    def adding(server_round: int, replies: Any) -> Any:
-        replies = list(replies)
-        if server_round == 2:
+    def taking(number: int, replies: Any, post: Any) -> Any:
+        if number == 2:
             replies = [replies[0], *replies[:3]] if deed == "twice" else replies[:3]
-        return add(server_round, replies)
+        return take(number, replies, post)
 
-    play.server.aggregate_train = adding  # type: ignore[method-assign]
+    play.server.take = taking  # type: ignore[method-assign]
     with pytest.raises(ProtectionError, match=r"^round 2, office 0: .*round 2.*(must not be used|not their sum)"):
         play.play(3)
 
@@ -211,26 +211,26 @@ def test_a_sum_of_other_offices_than_announced_is_refused(protocol: str, deed: s
 def test_an_office_sends_one_update_a_round(protocol: str) -> None:
     """A server that asks for a round again, without one office, could take the difference of the two sums."""
     play = stage(PROTECTED[protocol]())
-    add = play.server.aggregate_train
+    take = play.server.take
     told: list[str] = []
 
-    def asking_again(server_round: int, replies: Any) -> Any:
-        done = add(server_round, replies)
-        if server_round == 2:
+    def asking_again(number: int, replies: Any, post: Any) -> Any:
+        done = take(number, replies, post)
+        if number == 2:
             play.server.last = before
             for phase in ("keys", "shares", "update"):
                 kind = MessageType.TRAIN if phase == "update" else MessageType.QUERY
-                content = play.server._news(2, 0, {})
-                config_of(content)["phase"] = phase
+                letter = play.server._news(2, 0, {})
+                letter.config["phase"] = phase
                 with pytest.raises(ProtectionError, match=r"^round 2, office 0: ") as refusal:
-                    play.inner.send_and_receive([Message(content, dst_node_id=1, message_type=kind)])
+                    play.inner.send_and_receive([Message(content_of(letter), dst_node_id=1, message_type=kind)])
                 told.append(str(refusal.value))
             raise Stopped
         return done
 
     play.play(1)
     before = play.server.last
-    play.server.aggregate_train = asking_again  # type: ignore[method-assign]
+    play.server.take = asking_again  # type: ignore[method-assign]
     with pytest.raises(Stopped):
         _further(play)
     assert all("it has sent its update of round 2" in text for text in told), told
@@ -242,19 +242,19 @@ class Stopped(Exception):
 
 def _further(play: Stage) -> None:
     """Round 2 of a federation that has had one."""
-    messages = play.server.configure_train(2, ArrayRecord(), ConfigRecord(), play.grid)
-    play.server.aggregate_train(2, play.grid.send_and_receive(messages))
+    play.grid.begin(2)
+    messages = play.adapter.configure_train(2, ArrayRecord(), ConfigRecord(), play.grid)
+    play.adapter.aggregate_train(2, play.grid.send_and_receive(messages))
 
 
 @every_strategy
 def test_the_weights_are_agreed_on_once(protocol: str) -> None:
     play = stage(PROTECTED[protocol]())
     play.play(1)
-    config = ConfigRecord({"phase": "agree", "weights": play.server.weights, "first": False})
-    play.server._context(0, 0).write(config)
-    content = RecordDict({"config": config, "arrays": ArrayRecord()})
+    letter = Told({"phase": "agree", "weights": [1.0] * 4, "first": False})
+    play.server._context(0, 0).write(letter.config)
     with pytest.raises(ProtectionError, match="agreed on once"):
-        play.inner.send_and_receive([Message(content, dst_node_id=1, message_type=MessageType.QUERY)])
+        play.inner.send_and_receive([Message(content_of(letter), dst_node_id=1, message_type=MessageType.QUERY)])
 
 
 @every_strategy
@@ -293,12 +293,11 @@ def test_a_wrong_key_is_refused(protocol: str, forged: bool) -> None:
 
     def look(letter: Letter) -> None:
         if letter.is_("down", "train", 3, 0):
-            protection, old = plays[0].inner.clients.protection, plays[0].desk
-            assert protection is not None
+            offices, old = plays[0].clients.offices, plays[0].desk
             other = vault_for(strategy)
             vault = (Forged if forged else Vault)(old.form.run, other.secret, other.keys, True)
             object.__setattr__(vault, "name", old.vault.key_id)
-            protection.desk = Desk(strategy, vault, 4, 4, old.layout, 1, None)
+            offices.desk = Desk(strategy, vault, 4, 4, old.layout, 1, None)
 
     plays.append(stage(strategy, look=look))
     cause = "must not be used|not their sum|do not open|made with key" if forged else "key_id '.*' instead of"

@@ -21,11 +21,12 @@ from flwr.app import Message
 from experiments import keys as keys_of
 from experiments.__main__ import main
 from experiments.engines import flower
-from experiments.run import deal_rows, run, sides
+from experiments.engines.flower import decode
+from experiments.run import deal_rows, run, set_up
 from strategies.maths.fixed_point import FixedPoint
 from strategies.protection.base import Protected
+from strategies.protection.sees import SERVER
 from strategies.protection.vault import Vault, make_vault
-from strategies.wire import decode
 from tests.experiments.test_cli import table  # noqa: F401  a fixture
 from tests.strategies.committed_test_primes import committed_key
 from tests.strategies.needles import WINDOW, Needles, hay_of_message, haystack, memory_of, reachable
@@ -39,8 +40,8 @@ KINDS = {"updates", "sums", "model"}
 
 def told(strategy: Protected) -> set[str]:
     """What the table says that the server learns: of updates, sums and model."""
-    sees = strategy.sees["server"]
-    return set() if sees.startswith("nothing") else {kind for kind in ("updates", "sums") if kind in sees}
+    sees = strategy.sees[SERVER]
+    return {kind for kind in ("updates", "sums") if getattr(sees, kind)}
 
 
 class Planting:
@@ -111,17 +112,26 @@ def test_while_it_adds_the_server_holds_no_more(protocol: str) -> None:
     strategy, planting = planted(protocol, 16)
     held: list[bytes] = []
     play = stage(strategy, train=planting)
-    aggregate = play.server.aggregate_train
+    adder_of = play.server._adder_of
 
-    def looking(server_round: int, replies: Any) -> Any:
-        def one_by_one() -> Any:
-            for reply in replies:
-                yield reply
-                held.append(haystack(reachable(play.server, play.grid, reply, stop=[play, play.inner, held])))
+    def looking(number: int) -> Any:
+        adder = adder_of(number)
 
-        return aggregate(server_round, one_by_one())
+        class Watched:
+            """The adder, looked at whenever it has added."""
 
-    play.server.aggregate_train = looking  # type: ignore[method-assign]
+            def __getattr__(self, name: str) -> Any:
+                return getattr(adder, name)
+
+            def add(self, total: Any, payload: Any) -> Any:
+                total = adder.add(total, payload)
+                everything = reachable(play.server, play.grid, total, payload, stop=[play, play.inner, held])
+                held.append(haystack(everything))
+                return total
+
+        return Watched()
+
+    play.server._adder_of = looking  # type: ignore[method-assign]
     play.play(ROUNDS)
     assert len(held) == 4 * ROUNDS
     assert planting.needles.found(b"".join(held)) == told(strategy)
@@ -170,9 +180,11 @@ def test_a_server_in_a_process_of_its_own_has_nothing_more_in_its_memory(protoco
     spec, data = case(strategy)
     flower.quiet()
     flower.identify()
-    server, client_side = sides(spec, data, deal_rows(spec, data), keys=keys_for(spec))
-    assert isinstance(client_side.keys.vault, Vault)
-    secrets_of(client_side.keys.vault, planting.needles)
+    sides = set_up(spec, data, deal_rows(spec, data), keys=keys_for(spec))
+    server, client_side = sides.server, sides.clients
+    vault = sides.prepared.protection.keys.vault
+    assert isinstance(vault, Vault)
+    secrets_of(vault, planting.needles)
     clients, memories = client_side.start(), {}  # type: ignore[var-annotated]
     clients.trainer = Written(clients.trainer, planting)  # type: ignore[assignment]
     found: list[set[str]] = []

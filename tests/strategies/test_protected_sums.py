@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from experiments.run import deal_rows, first_weights, run_models, sides
-from strategies import Federation, Job
+from experiments.run import deal_rows, first_weights, run_models, set_up
+from strategies.base import Federation, Round
+from strategies.base import Letter as Told
 from strategies.fedavg import FedAvg
 from strategies.fedavgm import FedAvgM
 from strategies.fedprox import FedProx
@@ -27,6 +28,7 @@ from strategies.maths.masking import Slots, add, add_packed, pack, unpack
 from strategies.maths.streams import integers
 from strategies.protection.base import Protected
 from strategies.protection.protocol import Form
+from strategies.protection.server import ProtectedServer
 from strategies.quantised import Quantised
 from tests.experiments.toys import Bending
 from tests.strategies.committed_test_primes import committed_key
@@ -99,7 +101,7 @@ def reference(
         confused: take the residual of a refused update for what is left, which is wrong.
     """
     spec, data = case(strategy.inner, rounds=rounds, **options)
-    _, clients = sides(spec, data, deal_rows(spec, data))
+    clients = set_up(spec, data, deal_rows(spec, data)).clients
     shape, classes = data.train.x.shape[1:], len(data.about.classes)
     trainer, layout = clients.start().trainer, spec.model.layout(shape, classes)
     weights = [strategy.inner.weight(len(work.rows), work.steps) for work in clients.workloads]
@@ -109,13 +111,18 @@ def reference(
     layers = np.split(np.arange(x.size), np.cumsum(layout)[:-1])
     clip = np.empty(x.size)
     for layer in layers:
-        clip[layer] = strategy.clip if strategy.clip != "auto" else 8 * float(np.abs(x[layer]).max())
+        first = 8 * float(np.abs(x[layer]).max())
+        # A supposed update of that length, as the difference of two models.
+        clip[layer] = (
+            strategy.clip if strategy.clip != "auto" else np.abs((x[layer].astype(np.float64) + first) - x[layer]).max()
+        )
     left = np.zeros((offices, x.size))
     state: dict[str, Any] = {}
     for round_ in range(1, rounds + 1):
         here = [office for office in range(offices) if office not in absent.get(round_, ())]
-        updates = trainer.train([Job(x, round_)] * len(here), here)
-        total, counted = [0] * x.size, []
+        jobs = [clients.received({"w": x}, round_, office).job() for office in here]
+        updates = trainer.train(jobs, here)
+        total, counted, reached = [0] * x.size, [], [0] * len(layers)
         for office, update in zip(here, updates, strict=True):
             way = update.w.astype(np.float64) - x
             if strategy.rounds_by == "feedback":
@@ -127,13 +134,18 @@ def reference(
             if uncounted.get(round_) == office:
                 continue
             counted.append(office)
+            for number, layer in enumerate(layers):
+                ratio = min(float(np.abs(way[layer]).max()) / clip[layer[0]], 16.0)
+                reached[number] += min(math.ceil(2**16 * (ratio * ratio) * (ratio * ratio)), 2**32 - 1)
             total = [a + int(b) for a, b in zip(total, q, strict=True)]
         d = np.array(total, np.float64) * (clip / (levels * sum(share[office] for office in counted)))
-        stepped, state = strategy.inner.server_step(x.astype(np.float64), d, state)
+        answered = Round(round_, offices, offices, counted, np.ones(1), np.ones(1, int), np.ones(1, int))
+        stepped, state = strategy.inner.server_step(x.astype(np.float64), {"w": d}, state, answered)
         x = stepped.astype(np.float32)
         if strategy.clip == "auto":
-            for layer in layers:
-                clip[layer] = 4 * float(np.abs(d[layer]).max()) or clip[layer]
+            for number, layer in enumerate(layers):
+                reach = 4 * clip[layer[0]] * math.sqrt(math.sqrt(reached[number] / 2**16))
+                clip[layer] = max(reach, 0.9 * clip[layer[0]] if round_ > 1 else 0.0) or clip[layer]
     return x[None]
 
 
@@ -277,33 +289,23 @@ def one_message(strategy: Protected, holder: Any, form: Form) -> tuple[Any, Any]
 
 def test_a_whole_aggregation_takes_no_more() -> None:
     """Of the server as it is, with thirty replies that somebody else holds."""
-    from flwr.app import ConfigRecord, Message, RecordDict
-
-    from experiments.engines import flower
     from strategies.protection.context import Context
     from strategies.protection.protocol import ClearAdder
-    from strategies.protection.sums import record_of
 
-    flower.identify()
     strategy, count = Quantised(), 50_000
-    server = strategy.server(None, Federation(30, 30, 0, 0))  # type: ignore[arg-type]
+    server = ProtectedServer(strategy, Federation(30, 30))
     server.place = Context("run", 0, 0, 1, "key", "layout", 30, 16)
     server.form = Form("run", 30, 30, 16, count)
     server.adder = server.clear = ClearAdder(server.form)
-    server.nodes = {office: office + 1 for office in range(30)}
-    server.grid = None  # type: ignore[assignment]
-    replies = []
+    replies, kept = [], []
     for office in range(30):
-        content = RecordDict(
-            {"config": ConfigRecord(), "arrays": record_of({"payload": np.zeros(2 * count + 8, np.uint8)})}
-        )
-        content["arrays"]["note"] = next(iter(record_of({"n": np.empty(0, np.uint8)}).values()))  # type: ignore[index]
-        replace(server.place, round=1, office=office).write(content["config"])  # type: ignore[arg-type]
-        asked = Message(RecordDict(), dst_node_id=office + 1, message_type="train")
-        replies.append(Message(content, reply_to=asked))
+        letter = Told({}, {"payload": np.zeros(2 * count + 8, np.uint8), "note": np.empty(0, np.uint8)})
+        replace(server.place, round=1, office=office).write(letter.config)
+        replies.append((office, letter))
+        kept.append(letter)
     tracemalloc.start()
     try:
-        server.aggregate_train(1, replies)
+        server.take(1, replies, None)  # type: ignore[arg-type]
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -15,79 +15,75 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.notation import canonical
-from experiments.privacy import noise_shares, participation
-from experiments.spec import DEFAULT_CLIENTS, RunSpec
-from strategies import Workload
+from strategies.base import Workload
 from strategies.privacy.accounting import Mechanism, epsilon, group, orders_text
+from strategies.privacy.plan import PrivacyPlan, noise_shares, participation
 from strategies.privacy.shares import shared_noise
-from strategies.protection.base import AUTO, Protected
+from strategies.protection.sees import SERVER, WITH_ONE
 
 if TYPE_CHECKING:
-    from experiments.federation import Outcome, ServerSide
-    from experiments.run import RunData
-    from experiments.training.clients import ClientSide
     from strategies.dp_fedavg import DpFedAvg
     from strategies.dp_sgd import DpSgd
+    from strategies.protection.base import Protected
 
-    Sides = tuple[ServerSide, ClientSide]
-
+FEW = 4  # clients, which are offices and no crowd to hide in
 PUBLIC = ("rows of each office", "persons of each office", "local steps", "which persons are in which offices")
 UPDATE_OR_NONE = "a client's update or none, who takes part being public"  # its share of the noise goes with it
 
 
-def add_privacy(record: dict[str, Any], spec: RunSpec, data: RunData, sides_: Sides, outcome: Outcome) -> None:
-    """What was spent, by office and in all, and what the claim rests on."""
-    server, clients = sides_
-    local, central = spec.strategy.local_dp, spec.strategy.central_dp
-    found = _local(spec, local, data, clients, outcome) if local else None
-    if central:
-        inner = found
-        sums = len(outcome.rounds) + (outcome.diverged is not None)  # the last was formed, and not scored
-        found = _central(spec, central, server, clients, min(sums, spec.rounds))
-        if inner:
-            found["local"] = inner
-    if found:
-        record["privacy"] = found
+def claim(plan: PrivacyPlan, outcome: Any) -> dict[str, Any]:
+    """The record's section on privacy.
+
+    Args:
+        outcome: with `rounds` that ended, `trained` rounds of each client, and why it `diverged`, or None.
+    """
+    found = _local(plan, plan.local, outcome.trained) if plan.local else None
+    if plan.central is None:
+        assert found is not None
+        return found
+    sums = len(outcome.rounds) + (outcome.diverged is not None)  # the last was formed, and not scored
+    whole = _central(plan, plan.central, min(sums, plan.setting.rounds))
+    return whole if found is None else whole | {"local": found}
 
 
-def _central(spec: RunSpec, ours: DpFedAvg, server: ServerSide, clients: ClientSide, rounds: int) -> dict[str, Any]:
+def _central(plan: PrivacyPlan, ours: DpFedAvg, rounds: int) -> dict[str, Any]:
     """Of the sums."""
-    rate, counted = participation(spec, ours, server.clients, rounds)
-    history = (Mechanism(server.noise_multiplier, rate, counted),)
-    claim = (
-        _claim(ours, _Spent.of(history, ours))
+    setting, protection = plan.setting, plan.protection
+    rate, counted = participation(ours, setting, rounds)
+    history = (Mechanism(plan.noise_multiplier, rate, counted),)
+    found = (
+        _claim(plan, ours, _Spent.of(history, ours))
         | {
             "mechanism": "dp_fedavg",
-            "unit": _client(spec, server.clients),
-            "units": server.clients,
-            "observer": _of_shares(spec.strategy, ours.curious)
-            if isinstance(spec.strategy, Protected)
+            "unit": _client(plan),
+            "units": setting.clients,
+            "observer": _of_shares(protection, ours.curious)
+            if protection
             else "other offices, reader of the model; the server sees clipped updates without noise"
             + "; nobody of them learns who takes part" * (ours.sampling == "poisson"),
-            "noise": "shared" if spec.strategy.protected else "server",
-            "sampling": "all" if spec.cohort(server.clients) == server.clients else ours.sampling,
+            "noise": "shared" if protection else "server",
+            "sampling": "all" if setting.cohort == setting.clients else ours.sampling,
             "public": ["number of offices", "who takes part in a round"] if ours.sampling == "fixed" else [],
-            "noise_multiplier": server.noise_multiplier,
+            "noise_multiplier": plan.noise_multiplier,
             "sampling_rate": rate,
             "steps": counted,
         }
         # Cohorts of a fixed size are drawn from a public number of clients, so that nobody comes or goes unseen.
-        | ({"relation": UPDATE_OR_NONE} if ours.sampling == "fixed" or spec.strategy.protected else {})
+        | ({"relation": UPDATE_OR_NONE} if ours.sampling == "fixed" or protection else {})
     )
-    if spec.strategy.protected:
-        _under_shares(claim, spec, clients, counted)
-    return claim
+    if protection:
+        _under_shares(found, plan, counted)
+    return found
 
 
-def _under_shares(claim: dict[str, Any], spec: RunSpec, clients: ClientSide, steps: int) -> None:
+def _under_shares(claim: dict[str, Any], plan: PrivacyPlan, steps: int) -> None:
     """Hold a claim whose noise comes in shares, in place, to what is proved for integers: nothing in it is below that,
     and where clamped shares would show in delta nothing is promised."""
     from strategies.privacy.discrete import clamps_show
 
-    count = sum(spec.model.layout(clients.x.shape[1:], clients.classes))
-    numbers = count * len(clients.workloads) * spec.rounds
-    proved = claim["epsilon_integers"] = _of_integers(spec, clients, count, steps, claim["delta"])
+    count = sum(plan.setting.layout())
+    numbers = count * len(plan.workloads) * plan.setting.rounds
+    proved = claim["epsilon_integers"] = _of_integers(plan, count, steps, claim["delta"])
     least = max(claim["epsilon"], proved or 0.0)
     groups = (claim[name] for name in ("group_person", "group_signal") if name in claim)
     for one in (claim, *claim.get("offices", ()), *groups):
@@ -96,38 +92,38 @@ def _under_shares(claim: dict[str, Any], spec: RunSpec, clients: ClientSide, ste
             one |= dict.fromkeys({"epsilon", "epsilon_rdp"} & one.keys(), math.inf)
 
 
-def _of_integers(spec: RunSpec, clients: ClientSide, count: int, steps: int, delta: float) -> float | None:
+def _of_integers(plan: PrivacyPlan, count: int, steps: int, delta: float) -> float | None:
     """Epsilon that is proved for the discrete Gaussians in sums of so many rounds: a little above the Gaussian's own
     (`strategies.privacy.shares`). None where there is no noise, a unit is not in every step, or the noise is that of a
     simulated crowd."""
-    strategy = spec.strategy
-    assert isinstance(strategy, Protected)
-    shares, privates = noise_shares(spec, clients.workloads, count), [work.private for work in clients.workloads]
+    strategy, setting = plan.protection, plan.setting
+    assert strategy is not None
+    shares, privates = noise_shares(strategy, setting, plan, count), [work.private for work in plan.workloads]
     if shares is None or any(private and (private.rate < 1 or private.scale < 1) for private in privates):
         return None
     means = [math.sqrt(private.spread) / private.means for private in privates if private and private.means]
     found = []
-    for round_ in (1, spec.rounds):  # between the two the grid is no coarser
-        clip = shares.clip(round_, count) if strategy.clip == AUTO else float(strategy.clip)
-        grid = shares.grid(strategy.bits, len(clients.workloads), count, clip, round_, strategy.rounds_by)
+    for round_ in (1, setting.rounds):  # between the two the grid is no coarser
+        clip = strategy.fixed_clip or shares.clip(round_, count)
+        grid = shares.grid(strategy.bits, len(plan.workloads), count, clip, round_, strategy.rounds_by)
         carried, std = strategy.min_offices - shares.curious, math.sqrt(grid.variance)
         found.append(shared_noise(carried, std, grid.sensitivity, count, steps, delta, max(means, default=0.0)))
     return max(found)
 
 
-def _client(spec: RunSpec, clients: int) -> str:
+def _client(plan: PrivacyPlan) -> str:
     """What a client is, in words: four offices are no crowd to hide in, and are called by their name."""
-    if spec.partition.one_person:
+    if plan.setting.one_person:
         return "person"
-    return "office" if clients <= DEFAULT_CLIENTS else "client"
+    return "office" if plan.setting.clients <= FEW else "client"
 
 
 def _of_shares(strategy: Protected, curious: int) -> str:
     """Whom shares of noise hold against: not a server that sees updates, each under one share alone; not an office,
     which knows its own share, unless that is counted out; and an office together with the server only where the
     protocol keeps updates from the two."""
-    parties = [] if "updates" in strategy.sees["server"].removeprefix("nothing of updates") else ["server"]
-    alone = "no single update" in strategy.sees.get("server and one office", "")
+    parties = [] if strategy.sees[SERVER].updates else ["server"]
+    alone = WITH_ONE in strategy.sees and not strategy.sees[WITH_ONE].updates
     if curious:
         parties.append("other offices")
     text = ", ".join([*parties, "reader of the model"])
@@ -136,10 +132,10 @@ def _of_shares(strategy: Protected, curious: int) -> str:
     return text
 
 
-def _claim(ours: DpSgd | DpFedAvg, spent: _Spent) -> dict[str, Any]:
+def _claim(plan: PrivacyPlan, ours: DpSgd | DpFedAvg, spent: _Spent) -> dict[str, Any]:
     """What every claim has to name."""
     return {
-        "inner": canonical((ours.inner.local_dp or ours).inner),
+        "inner": plan.setting.text((ours.inner.local_dp or ours).inner),
         "target_epsilon": ours.epsilon,
         "epsilon": spent.epsilon,
         "epsilon_rdp": spent.rdp,
@@ -152,11 +148,15 @@ def _claim(ours: DpSgd | DpFedAvg, spent: _Spent) -> dict[str, Any]:
     }
 
 
-def _local(spec: RunSpec, ours: DpSgd, data: RunData, clients: ClientSide, outcome: Outcome) -> dict[str, Any]:
-    """Of the offices' steps."""
-    workloads = clients.planned or clients.workloads  # the promise knows nothing of an audit's coins
-    histories = [_history(work, rounds) for work, rounds in zip(workloads, outcome.trained, strict=True)]
-    by_person = _by_persons(workloads, data.train.person)
+def _local(plan: PrivacyPlan, ours: DpSgd, trained: Sequence[int]) -> dict[str, Any]:
+    """Of the offices' steps.
+
+    Args:
+        trained: rounds that each client was asked to train in.
+    """
+    workloads = plan.workloads
+    histories = [_history(work, rounds) for work, rounds in zip(workloads, trained, strict=True)]
+    by_person = _by_persons(workloads, plan.setting.persons)
     together = ours.noise == "shared"  # a step of all offices has one noise, whose shares add up
     if ours.unit == "person":
         worst = _Spent.worst((_composed([histories[k] for k, _ in held], together) for held in by_person), ours)
@@ -165,7 +165,7 @@ def _local(spec: RunSpec, ours: DpSgd, data: RunData, clients: ClientSide, outco
         worst = _Spent.worst(map(tuple, histories), ours)
         whole = (_whole([(histories[k], rows) for k, rows in held], together) for held in by_person)
         most = max(sum(rows for _, rows in held) for held in by_person)
-        beside = 2 * data.about.overlap + 1  # windows that share samples with a window, itself counted
+        beside = 2 * plan.setting.overlap + 1  # windows that share samples with a window, itself counted
         touched = (tuple(group(history, beside)) for history in histories)
         grouped = {
             name: {"windows": size, "epsilon": spent, "delta": ours.delta, "accountant": "prv"}
@@ -175,15 +175,15 @@ def _local(spec: RunSpec, ours: DpSgd, data: RunData, clients: ClientSide, outco
             )
         }
     works = [(work, work.private) for work in workloads if work.private]
-    claim = (
-        _claim(ours, worst)
+    found = (
+        _claim(plan, ours, worst)
         | {
             "mechanism": "dp_sgd",
             "unit": ours.unit,
             "units": len(by_person) if ours.unit == "person" else sum(len(work.rows) for work in workloads),
             "simulated_units": ours.simulate,
-            "observer": _of_shares(spec.strategy, ours.curious)
-            if together and isinstance(spec.strategy, Protected)
+            "observer": _of_shares(plan.protection, ours.curious)
+            if together and plan.protection
             else "server, other offices, reader of the model",
             "noise": ours.noise,
             "sampling": "poisson" if any(private.rate < 1 for _, private in works) else "all",
@@ -204,8 +204,8 @@ def _local(spec: RunSpec, ours: DpSgd, data: RunData, clients: ClientSide, outco
         | grouped
     )
     if together:
-        _under_shares(claim, spec, clients, max(one[0].steps for one in histories))
-    return claim
+        _under_shares(found, plan, max(one[0].steps for one in histories))
+    return found
 
 
 def _history(work: Workload, rounds: int) -> list[Mechanism]:

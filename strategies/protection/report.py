@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from strategies.protection.base import Protected
 from strategies.protection.meter import total
 
 if TYPE_CHECKING:
-    from experiments.federation import Outcome
-    from experiments.spec import RunSpec
-    from experiments.training.clients import ClientSide
+    from strategies.protection.plan import ProtectionPlan
+
+TIMES = ("train_s", "evaluate_s", "encrypt_s", "add_s", "decrypt_s", "critical_s", "clipped")
 
 
-def add_protection(record: dict[str, Any], spec: RunSpec, clients: ClientSide, outcome: Outcome) -> None:
-    """What protection cost, and what it was: of the rounds that were computed in earnest."""
-    strategy = spec.strategy
-    if not isinstance(strategy, Protected):
-        return
-    keys = clients.keys
+def section(plan: ProtectionPlan, outcome: Any, cost: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The record's section, and costs by name: of the rounds that were computed in earnest.
+
+    Args:
+        outcome: with `meters`, `rounds` that ended, and `bytes_by_round`.
+        cost: `cpu_s` and `wall_s` of the run as it was measured from outside.
+    """
+    strategy, keys = plan.strategy, plan.keys
     spent = total(outcome.meters, keys.measured)
-    in_earnest = range(1, spec.rounds + 1) if keys.measured is None else keys.measured
+    in_earnest = range(1, plan.setting.rounds + 1) if keys.measured is None else keys.measured
     measured = len(in_earnest)
-    names = ("train_s", "evaluate_s", "encrypt_s", "add_s", "decrypt_s", "critical_s", "clipped")
-    record["cost"] |= {name: spent[name] for name in names if name in spent} | {
+    costs = {name: spent[name] for name in TIMES if name in spent} | {
         "keygen_s": keys.seconds + spent["keygen_s"],
         # Without what was spent to learn what phe alone would take, which is no part of the run.
-        "cpu_s": record["cost"]["cpu_s"] + spent.get("crypto_cpu_s", 0.0) - spent.get("aside_cpu_s", 0.0),
-        "wall_s": record["cost"]["wall_s"] - spent.get("aside_wall_s", 0.0),
+        "cpu_s": cost["cpu_s"] + spent.get("crypto_cpu_s", 0.0) - spent.get("aside_cpu_s", 0.0),
+        "wall_s": cost["wall_s"] - spent.get("aside_wall_s", 0.0),
         "encrypted_share": strategy.encrypted_share if measured else 0.0,
         "crypto_processes": keys.processes if measured else 0,
     }
-    record["protection"] = {
+    found = {
         "protocol": type(strategy).__module__.rpartition(".")[2],
         "assumption": strategy.assumes,
-        "sees": dict(strategy.sees),
+        "sees": {party: sees.value for party, sees in strategy.sees.items()},
         "bits": strategy.bits,
         "rounding": strategy.rounds_by,
         "clip": strategy.clip,
@@ -46,4 +47,5 @@ def add_protection(record: dict[str, Any], spec: RunSpec, clients: ClientSide, o
         "clipped_share": spent["clipped"] / spent["sent"] if spent.get("sent") else None,
         "error": spent.get("error"),
         "error_bound": spent.get("error_bound"),
-    } | {name: value for name, value in spent.items() if name.startswith("naive_")}
+    }
+    return found | {name: value for name, value in spent.items() if name.startswith("naive_")}, costs

@@ -1,0 +1,204 @@
+"""What a protected run needs before round 1: keys at the offices, and a server without any."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from strategies.base import Federation, Job, Letter, Memory, Prepared, Setting, Update
+from strategies.maths.streams import ProtectionError
+from strategies.protection.base import Protected
+from strategies.protection.desk import Desk
+from strategies.protection.layout import Layout, layout_of, supposed
+from strategies.protection.meter import Meter
+from strategies.protection.office import Office, ProtectedOffice
+from strategies.protection.server import ProtectedServer
+from strategies.protection.vault import IN_CLEAR, Vault
+
+if TYPE_CHECKING:
+    from strategies.privacy.noise import NoiseStream
+    from strategies.privacy.plan import PrivacyPlan
+    from strategies.protection.shares import NoiseShares
+
+
+@dataclass(frozen=True)
+class Keys:
+    """How the offices of a protected run come by keys, and what they do with them.
+
+    Attributes:
+        vault: file of the keys; or the keys themselves, where a sweep's driver keeps them in memory for simulated
+            offices; or None where no round is computed in earnest.
+        measured: rounds that are computed in earnest; None is all. In the others integers travel in clear.
+        processes: that may share the work.
+        seconds: that making the keys took.
+    """
+
+    vault: Path | Vault | None = None
+    measured: frozenset[int] | None = None
+    processes: int = 1
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class ProtectionPlan:
+    """What the offices of a protected run are given, and the server is not.
+
+    Attributes:
+        strategy: with its protocol.
+        setting: of the run, with its keys.
+        privacy: plan of the private strategy inside, or None.
+    """
+
+    strategy: Protected
+    setting: Setting
+    privacy: PrivacyPlan | None = None
+
+    @property
+    def keys(self) -> Keys:
+        """Of the run; without any, no round is computed in earnest."""
+        keys: Keys = self.setting.keys or Keys(measured=frozenset())
+        return keys
+
+    def report(self, outcome: Any, cost: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The record's section on protection, and costs that are known better here."""
+        from strategies.protection.report import section
+
+        return section(self, outcome, cost)
+
+
+def prepare(ours: Protected, setting: Setting) -> Prepared:
+    """A run whose sums are protected.
+
+    Raises:
+        ProtectionError: rounds are to be computed in earnest, and there are no keys.
+    """
+    inner = ours.inner.prepare(replace(setting, protected=True, keys=None))  # whatever is inside needs no keys
+    privacy = inner.privacy and replace(inner.privacy, protection=ours)
+    plan = ProtectionPlan(ours, setting, privacy)
+    if plan.keys.vault is None and plan.keys.measured != frozenset():
+        raise ProtectionError("a round computed in earnest wants keys, and this run was given none")
+    return replace(
+        inner,
+        strategy=ours.planned(inner.strategy, plan),
+        server=partial(ProtectedServer, ours, measured=plan.keys.measured),
+        offices=ProtectedOffices,
+        privacy=privacy,
+        protection=plan,
+    )
+
+
+def shares_of(strategy: Protected, setting: Setting, privacy: PrivacyPlan | None) -> NoiseShares | None:
+    """Shares of noise in what offices send; None where there are none.
+
+    Raises:
+        StrategyError: the grid has no room for them.
+    """
+    if not strategy.noised:
+        return None
+    from strategies.privacy.plan import noise_shares
+
+    return noise_shares(strategy, setting, privacy, sum(setting.layout()))
+
+
+class ProtectedOffices:
+    """The offices of one process under protection: keys, first weights, and what they share.
+
+    Args:
+        side: what the harness gives them (`strategies.protection.office.Side`), with the prepared strategy, the
+            workloads, and `processes` that may share the work where that is not the keys' own number.
+    """
+
+    def __init__(self, side: Any) -> None:
+        self.side, self.meter = side, Meter()
+        self.strategy: Protected = side.prepared.strategy
+        self.strategy.check_planned()
+        self.plan: ProtectionPlan = self.strategy.plan
+        setting, keys, strategy = self.plan.setting, self.plan.keys, self.strategy
+        vault = Vault.load(keys.vault) if isinstance(keys.vault, Path) else keys.vault or IN_CLEAR
+        with self.meter.time("keygen_s"):
+            shares = shares_of(strategy, setting, self.plan.privacy)
+            processes = side.processes or keys.processes
+            self.desk = Desk(
+                strategy, vault, setting.clients, setting.cohort, self._layout(), processes, keys.measured, shares
+            )
+
+    def _layout(self) -> Layout:
+        """Of what is sent, from what an office would send."""
+        layers = self.plan.setting.layout()
+        nothing = np.zeros(sum(layers), np.float32)
+        received = self.side.received({"w": nothing}, 1, 0)
+        federation = Federation(self.plan.setting.clients, self.plan.setting.cohort)
+        with np.errstate(all="ignore"):
+            sent = supposed(self.strategy, received, federation, nothing, max(received.steps, 1))
+        return layout_of(sent, layers)
+
+    def office(self, client: int) -> ProtectedOffice:
+        """One office."""
+        work, setting = self.side.workloads[client], self.plan.setting
+        assert setting.first is not None
+        return ProtectedOffice(
+            self.strategy,
+            Office(
+                client,
+                len(work.rows),
+                work.steps,
+                setting.first,
+                lambda round_: np.random.default_rng(setting.entropy("ROUNDING", round_, client)),
+                lambda round_: self._noise(round_, client),
+                self.side,
+                self.desk,
+                self.meter,
+            ),
+        )
+
+    def _noise(self, round_: int, client: int) -> NoiseStream:
+        """The stream of an office's share of a round's noise."""
+        from strategies.privacy.noise import stream_of  # compiled: what sends no noise does without
+
+        ours = self.strategy.central_dp or self.strategy.local_dp
+        return stream_of(self.plan.setting.entropy("SHARE", round_, client), ours.secure_rng)
+
+    def open(self, letter: Letter, office: int, memory: Memory) -> tuple[Sequence[Job], Memory]:
+        return self.office(office).open(letter, memory)
+
+    def close(self, update: Update, office: int, memory: Memory) -> tuple[Letter, Memory]:
+        return self.office(office).close(update, memory)
+
+    def query(self, letter: Letter, office: int, memory: Memory) -> tuple[Letter, Memory]:
+        return self.office(office).query(letter, memory)
+
+    def evaluate(self, letter: Letter, office: int, memory: Memory) -> tuple[Letter, Memory]:
+        return self.office(office).evaluate(letter, memory)
+
+    @contextmanager
+    def training(self, round_: int, messages: int) -> Iterator[None]:
+        """Work ahead on a round's messages while the offices train, and time the training."""
+        self.desk.holder_of(round_).prepare(messages)
+        with self.meter.time("train_s", round_):
+            yield
+
+    def finish(self, outcome: Any, memories: Mapping[int, Memory]) -> None:
+        """At the end of a run: the costs, and the model, which no server has."""
+        self.meter.expected.clear()
+        outcome.meters.append(self.meter)
+        newest = max(memories.values(), key=lambda memory: int(memory.get("round", -1)))
+        if "model" in newest:
+            outcome.models = newest["model"][None]
+        self.close_keys()
+
+    def close_keys(self) -> None:
+        """Let worker processes go, and learn what the same would have cost done naively."""
+        desk, largest = self.desk, self.meter.largest
+        if desk.measured != frozenset():
+            wall, cpu = perf_counter(), process_time()
+            largest |= desk.holder.naive()
+            largest |= {"aside_wall_s": perf_counter() - wall, "aside_cpu_s": process_time() - cpu}
+        largest["crypto_cpu_s"] = desk.holder.cpu_seconds()
+        desk.holder.close()
