@@ -120,6 +120,7 @@ def run_models(
         UserError, PartitionError, StrategyError: the spec does not fit the data; nothing was trained.
         RuntimeError: the run failed.
     """
+    _make_ready(spec, data, engine)
     wall, cpu = perf_counter(), process_time()
     if spec.audit:
         _audit().check(spec, engine)
@@ -130,6 +131,15 @@ def run_models(
     record = _record(spec, data, offices, outcome, engine)
     _add_sections(record, spec, data, offices, sides, outcome)
     return decode_fields(record), outcome.models
+
+
+def _make_ready(spec: RunSpec, data: RunData, engine: str) -> None:
+    """What is done once a process or once a machine, and before the clock, for it is no cost of a run: load what
+    trains and scores, compile it on a new machine, hash the sources."""
+    from experiments.training import machine_code  # numba, which what only plans or reads runs does without
+
+    machine_code.make_ready(spec, data.train.x.shape[1:], len(data.about.classes))
+    sources(spec, engine)
 
 
 def _add_sections(
@@ -157,6 +167,7 @@ def advance(
         the record, of status `stopped` where rounds are left, with the figures of the rounds so far and the bits of a
         run that was never stopped; and where to go on from, None if it diverged.
     """
+    _make_ready(spec, data, "inprocess")
     wall, cpu = perf_counter(), process_time()
     offices = deal_rows(spec, data)
     sides = set_up(spec, data, offices)

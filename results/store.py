@@ -73,6 +73,10 @@ class Store:
             )
         return self.runs / run_id[:2] / name
 
+    def check_writable(self) -> None:
+        """As `check_writable` of the folder of runs."""
+        check_writable(self.runs)
+
     def put(self, record: RunRecord) -> Path:
         """Write a record, in place of an older one of the same key; on return it is on the disk.
 
@@ -162,6 +166,10 @@ class Store:
             path.unlink()
         except FileNotFoundError:
             raise ResultsError(f"{path}: no such run; `results ls` lists those there are") from None
+        except OSError as error:
+            raise ResultsError(
+                f"{path}: cannot be removed ({error.strerror}); ask its owner, or name another --results"
+            ) from None
         _flush_folder(path.parent)
 
     def merge(self, other: Store) -> Merged:
@@ -209,7 +217,9 @@ class Store:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise ResultsError(f"{self.runs}: cannot be listed ({error.strerror}); expected a folder of runs") from None
+            raise ResultsError(
+                f"{self.runs}: cannot be listed ({error.strerror}); expected a folder of runs: choose another --results"
+            ) from None
         for shard in shards:
             with os.scandir(shard) as entries:
                 yield from entries
@@ -233,6 +243,28 @@ class Store:
                 f"{path}: cannot be written ({error.strerror}); free space or choose another --results"
             ) from None
         return path
+
+
+def check_writable(folder: Path, option: str = "--results") -> None:
+    """Refuse a folder that cannot be written, before hours of runs and not after. It is made if need be.
+
+    Args:
+        option: of the command line, by which another is chosen.
+
+    Raises:
+        ResultsError: the folder cannot be made, or no file in it.
+    """
+    probe = folder / f".{os.getpid()}.{secrets.token_hex(4)}{_TEMPORARY}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"\n")  # a disk that is full takes an empty file
+        probe.unlink()
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+        raise ResultsError(
+            f"{folder}: cannot be written ({error.strerror}); free space or choose another {option}"
+        ) from None
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 from results.frame import DEFAULT, NOT_IN_CELL, ORIGIN, Frames
+from results.names import slug
 from results.statistics import half_width
 
 APART = ("dataset", "form", "partition", "strategy", *NOT_IN_CELL)  # options that are no setting
@@ -205,11 +206,6 @@ def _distinct(values: pd.Series[Any]) -> Any:
 def family(strategy: str) -> str:
     """`fedprox(mu=0.01)` is of `fedprox`."""
     return strategy.partition("(")[0]
-
-
-def slug(text: str) -> str:
-    """Text as a part of a file's name."""
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.") or "data"
 
 
 def plain(value: Any) -> str:

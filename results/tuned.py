@@ -18,7 +18,7 @@ import msgspec
 import yaml
 
 from results import ResultsError
-from results.study import slug
+from results.names import slug
 
 FIXED_EPOCHS = "fixed-epochs"  # folder of winners whose local epochs were not tuned
 KEY = ("dataset", "form", "test_persons", "partition", "model", "clients", "fraction", "strategy")

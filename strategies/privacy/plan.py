@@ -288,8 +288,6 @@ def private_means(setting: Setting, x: Floats, workloads: Sequence[Workload]) ->
     Args:
         x: (n, ...) all training rows.
     """
-    from strategies.privacy.noise import stream_of  # compiled: what trains in the open does without
-
     total, count = np.zeros(x[0].size), 0
     for client, work in enumerate(workloads):
         private = work.private
@@ -303,6 +301,8 @@ def private_means(setting: Setting, x: Floats, workloads: Sequence[Workload]) ->
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
         summed = (rows * np.minimum(1.0, MEANS_CLIP / np.maximum(norms, 1e-12))).sum(0)
         if private.means:
+            from strategies.privacy.noise import stream_of  # compiled: what trains in the open does without
+
             stream = stream_of(setting.entropy("NOISE", 0, client), private.secure_rng)
             summed = summed + stream.normals(summed.size, private.means * private.scale * MEANS_CLIP)
         total += summed / len(rows) * len(work.rows)
