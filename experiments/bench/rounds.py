@@ -40,7 +40,7 @@ class Federated:
         sides = set_up(spec, data, deal_rows(spec, data), keys=keys)
         inner, self.clients = inprocess.connect(sides.clients, spec.clients)
         self.grid = sides.server.grid(inner)
-        self.server = sides.server.strategy(spec.rounds)
+        self.server = sides.server.strategy()
         self.arrays = sides.server.arrays()
         self.number = 0
         self.round_seconds: list[tuple[float, float]] = []

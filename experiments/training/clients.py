@@ -107,6 +107,10 @@ class ClientSide:
             config or {},
         )
 
+    def rows(self, office: int) -> OwnRows:
+        """The rows that an office trains on, as `Strategy.after` is given them."""
+        return OwnRows(self, office)
+
     @cached_property
     def _evaluator(self) -> Evaluator:
         return Evaluator(self.spec.model, self.classes, self.x.shape[1:], self.test, self.validation)
@@ -122,6 +126,27 @@ class ClientSide:
             return math.nan
         evaluator = Evaluator(self.spec.model, self.classes, self.x.shape[1:], None, (rows,))
         return evaluator(np.asarray(w, np.float32)[None]).office_accuracy[0] or 0.0
+
+
+class OwnRows:
+    """An office's training rows.
+
+    Attributes:
+        x, y: rows (n, ...) as the model takes them, and labels (n,).
+    """
+
+    def __init__(self, side: ClientSide, office: int) -> None:
+        self.side, chosen = side, side.workloads[office].rows
+        self.x, self.y = side.x[chosen], side.y[chosen]
+
+    def gradient(self, w: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Of the mean loss over the rows, (d,), at a model w (d,)."""
+        from experiments.training.local import ReferenceTrainer
+
+        side, whole = self.side, Workload(np.arange(len(self.y)), 1)
+        module = side.spec.model.module(side.x.shape[1:], side.classes)
+        strategy = side.prepared.strategy
+        return ReferenceTrainer(side.spec, strategy, module, self.x, self.y, [whole], side.classes).gradient(w, 0)
 
 
 @cache
@@ -203,7 +228,16 @@ class PlainOffices:
         return letter, memory if after is memory else {**memory, **waiting(after, update.job.round)}
 
     def query(self, letter: Letter, office: int, memory: Memory) -> tuple[Letter, Memory]:
-        raise RuntimeError(f"{type(self.strategy).__name__} has no query messages")
+        """What the office sends once, before the first round or after the last."""
+        rows = self.side.rows(office)
+        phase = letter.config.get("phase")
+        if phase == "before":
+            sent = self.strategy.before(np.bincount(rows.y, minlength=self.side.classes))
+        elif phase == "after":
+            sent = self.strategy.after(letter.arrays["w"], rows)
+        else:
+            raise RuntimeError(f"{type(self.strategy).__name__} has no phase {phase!r}")
+        return Letter(arrays={name: np.asarray(value) for name, value in sent.items()}), memory
 
     def evaluate(self, letter: Letter, office: int, memory: Memory) -> tuple[Letter, Memory]:
         """The accuracy of the office's own model on its own validation rows."""

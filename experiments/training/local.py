@@ -81,6 +81,14 @@ class ReferenceTrainer:
         with torch.no_grad():
             return float(self._loss(torch.from_numpy(self.x[rows]), torch.from_numpy(self.y[rows])))
 
+    def gradient(self, w: NDArray[np.float32], client: int) -> NDArray[np.float32]:
+        """Of the mean loss over all of a client's rows, (d,), at a model (d,)."""
+        rows = self.workloads[client].rows
+        self._begin(w, client)
+        self._backward(torch.from_numpy(self.x[rows]), torch.from_numpy(self.y[rows]))
+        g: NDArray[np.float32] = self.model.g.numpy().copy()
+        return g
+
     def _begin(self, w: NDArray[np.float32], client: int) -> None:
         """Make a model (d,) and a client those that are trained now."""
         self.model.load(w)

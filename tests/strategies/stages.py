@@ -194,7 +194,7 @@ def stage(
     sides = set_up(spec, data, deal_rows(spec, data), keys=keys_for(spec, measured))
     number = len(sides.clients.workloads)
     inner, clients = connect(inprocess.connect, look, train, sides.clients, number)
-    adapter = sides.server.strategy(spec.rounds)
+    adapter = sides.server.strategy()
     assert isinstance(adapter, Adapter)
     assert isinstance(adapter.server, ProtectedServer)
     return Stage(spec, inner, clients, sides.server.grid(inner), adapter, adapter.server)

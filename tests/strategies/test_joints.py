@@ -7,10 +7,24 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 from experiments.dropout import Drop
-from experiments.run import run, run_models
-from strategies.base import Federation, Named, Round, State, Strategy, StrategyError, Update
+from experiments.run import advance, deal_rows, run, run_models, set_up
+from experiments.training.flat import Flat
+from strategies.base import (
+    Federation,
+    Job,
+    Memory,
+    Named,
+    Part,
+    Received,
+    Round,
+    State,
+    Strategy,
+    StrategyError,
+    Update,
+)
 from strategies.dp_fedavg import DpFedAvg
 from strategies.dp_sgd import DpSgd
 from strategies.fedavg import FedAvg
@@ -273,3 +287,157 @@ def test_a_model_of_the_offices_own_is_scored_on_its_own_rows() -> None:
     assert record.final.worst_personal_accuracy == min(one for one in own if one is not None)
     protected = run(replace(spec, strategy=Quantised(inner=spec.strategy, bits=32)), data)
     assert [office.personal_accuracy for office in protected.offices] == own
+
+
+# --- Joints that later rules need, each by a planted class
+
+
+@dataclass(frozen=True)
+class Sharpness(FedAvg):
+    """FedSAM's step: the gradient is taken a little uphill."""
+
+    notation = "sharpness"
+    rho: float = 0.05
+
+    def probe(self, w: Any, g: Any, job: Job) -> Any:
+        return w + self.rho * g / max(float(np.linalg.norm(g)), 1e-12)
+
+
+@dataclass(frozen=True)
+class HeadThenBody(FedAvg):
+    """FedRep's order: the last layer first, then the rest."""
+
+    notation = "head_then_body"
+
+    def open(self, received: Received, memory: Memory) -> Job:
+        head = np.zeros(len(received["w"]), np.bool_)
+        head[-received.layout[-1] :] = True
+        return replace(received.job(), parts=(Part(head, 2), Part(~head, received.steps - 2)))
+
+
+@dataclass(frozen=True)
+class Counted(FedAvg):
+    """All offices' class counts before round 1 make the server's step; after the last round their mean row ends it."""
+
+    notation = "counted"
+
+    def before(self, counts: Any) -> Named:
+        return {"counts": counts, "offices": 1}
+
+    def start(self, x: Any, federation: Federation) -> State:
+        counts = np.asarray(federation.before["counts"], np.float64)
+        return {"scale": np.asarray(counts.max() / counts.sum()), "offices": np.asarray(federation.before["offices"])}
+
+    def server_step(self, x: Any, mean: Named, state: State, round: Round) -> tuple[Any, State]:
+        return x + state["scale"] * mean["w"], state
+
+    def after(self, w: Any, rows: Any) -> Named:
+        return {"gradient": len(rows.y) * rows.gradient(w), "rows": len(rows.y)}
+
+    def finish(self, x: Any, total: Named, state: State) -> Any:
+        return x - 0.1 * total["gradient"] / total["rows"]
+
+
+def planted(strategy: Strategy, **options: Any) -> tuple[Any, Any]:
+    return case(strategy, **{"min_examples": 4, **options})
+
+
+def test_a_gradient_at_a_second_point() -> None:
+    """Least squares, written out; and at rho = 0 it is FedAvg."""
+    from tests.strategies.least_squares import LR, ROWS, batches, gradient
+
+    x = START.copy()
+    for _ in range(3):
+        models = []
+        for office, rows in enumerate(ROWS):
+            w = x.copy()
+            for batch in batches(rows, Small.of("fedavg").side.workloads[office].steps):
+                g = gradient(w, batch)
+                w = w - LR * gradient(w + 0.05 * g / np.linalg.norm(g), batch)
+            models.append(w)
+        x = sum(n * w for n, w in zip(SIZES, models, strict=True)) / sum(SIZES)
+    np.testing.assert_allclose(Small(Sharpness()).play().w, x, rtol=1e-10)
+    np.testing.assert_allclose(Small(Sharpness(rho=0.0)).play().w, Small.of("fedavg").play().w, rtol=1e-12)
+
+
+@pytest.mark.parametrize("strategy", [Sharpness(), HeadThenBody(), Counted()], ids=lambda one: one.notation)
+def test_planted_joints_have_the_same_bits_on_both_engines(strategy: Strategy) -> None:
+    spec, data = planted(strategy, rounds=2)
+    here, there = run(spec, data), run(spec, data, "simulation")
+    assert here.status == "ok"
+    assert here.rounds == there.rounds
+    assert here.rounds != run(*planted(FedAvg(), rounds=2)).rounds
+
+
+@pytest.mark.parametrize("strategy", [Sharpness(), HeadThenBody()], ids=lambda one: one.notation)
+def test_planted_joints_train_alike_in_both_trainers(strategy: Strategy) -> None:
+    fast, slow = (
+        run_models(*planted(strategy, rounds=2, trainer=kind, optimizer="sgd(momentum=0.5)"))[1]
+        for kind in ("auto", "reference")
+    )
+    assert fast is not None
+    np.testing.assert_allclose(fast, slow, rtol=1e-3, atol=1e-5)
+
+
+def test_parts_of_a_model_are_trained_in_turn() -> None:
+    """With no steps for the body it stays as it was."""
+
+    @dataclass(frozen=True)
+    class Head(FedAvg):
+        notation = "head"
+
+        def open(self, received: Received, memory: Memory) -> Job:
+            head = np.zeros(len(received["w"]), np.bool_)
+            head[-received.layout[-1] :] = True
+            return replace(received.job(), parts=(Part(head, received.steps),))
+
+    spec, data = planted(Head(), rounds=1)
+    sides = set_up(spec, data, deal_rows(spec, data))
+    _, models = run_models(spec, data)
+    assert models is not None
+    moved = models[0] != sides.first()
+    last = sides.clients.received({"w": sides.first()}, 1, 0).layout[-1]
+    assert not moved[:-last].any()
+    assert moved[-last:].mean() > 0.9
+
+
+def test_sums_before_the_first_round_and_after_the_last() -> None:
+    """The class counts and the gradient of all rows together, whoever holds them."""
+    spec, data = planted(Counted(), rounds=2)
+    sides = set_up(spec, data, deal_rows(spec, data))
+    counts = sum(np.bincount(sides.clients.y[work.rows], minlength=3) for work in sides.clients.workloads)
+    record, models = run_models(spec, data)
+
+    @dataclass(frozen=True)
+    class Scaled(FedAvg):
+        notation = "scaled"
+
+        def server_step(self, x: Any, mean: Named, state: State, round: Round) -> tuple[Any, State]:
+            return x + counts.max() / counts.sum() * mean["w"], state
+
+    _, without = run_models(*planted(Scaled(), rounds=2))
+    assert models is not None
+    assert without is not None
+    rows = np.concatenate([work.rows for work in sides.clients.workloads])
+    module = spec.model.module(sides.clients.x.shape[1:], 3)
+    flat = Flat(module)
+    flat.load(without[0])
+    loss = torch.nn.functional.cross_entropy(
+        module(torch.from_numpy(sides.clients.x[rows])), torch.from_numpy(sides.clients.y[rows])
+    )
+    loss.backward()
+    np.testing.assert_allclose(models[0], without[0] - 0.1 * flat.g.numpy(), rtol=1e-4, atol=1e-6)
+    assert record.cost.bytes_up > run(*planted(Scaled(), rounds=2)).cost.bytes_up
+
+
+def test_a_run_in_parts_sums_once() -> None:
+    spec, data = planted(Counted(), rounds=4)
+    whole, start = run(spec, data), None
+    for until in (1, 3, 4):
+        record, start = advance(spec, data, start, until)
+    assert record.rounds == whole.rounds
+
+
+def test_sums_besides_the_rounds_are_not_protected_and_say_so() -> None:
+    with pytest.raises(StrategyError, match="Counted sums once before or after the rounds"):
+        MaskedSum(inner=Counted())
