@@ -80,11 +80,6 @@ class Protected(Wrapper):
                 f"{type(self.inner).__name__} cannot be protected: it is not linear, its server does more with updates "
                 "than to form weighted sums, and under protection it sees none"
             )
-        if self.inner.overrides("before", "after"):
-            raise StrategyError(
-                f"{type(self.inner).__name__} sums once before or after the rounds, which no protocol here hides yet: "
-                "run it in the open"
-            )
         check_range("bits", self.bits, 8, 32)
         check_choice("rounding", self.rounding, (AUTO, *ROUNDINGS))
         if self.clip != AUTO:

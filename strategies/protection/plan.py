@@ -134,7 +134,8 @@ class ProtectedOffices:
         layers = self.plan.setting.layout()
         nothing = np.zeros(sum(layers), np.float32)
         received = self.side.received({"w": nothing}, 1, 0)
-        federation = Federation(self.plan.setting.clients, self.plan.setting.cohort)
+        before = self.strategy.before(np.ones(self.side.classes, np.int64))  # as if an office held a row of each
+        federation = Federation(self.plan.setting.clients, self.plan.setting.cohort, before=before)
         with np.errstate(all="ignore"):
             sent = supposed(self.strategy, received, federation, nothing, max(received.steps, 1))
         return layout_of(sent, layers)
