@@ -21,7 +21,7 @@ from experiments import ANY_PATH, PATH_VARIABLES
 from experiments.data import SOURCES, DataError
 from experiments.errors import UserError
 from experiments.notation import canonical, nearest, registry_name
-from experiments.spec import PARTITIONS, STRATEGIES, RunSpec
+from experiments.spec import CORRUPTIONS, PARTITIONS, STRATEGIES, RunSpec
 from partitions import PartitionError
 from results import ResultsError
 from strategies import StrategyError
@@ -220,7 +220,7 @@ def parser() -> argparse.ArgumentParser:
     check.set_defaults(command="baselines")
 
     known = commands.add_parser(
-        "list", help="what there is", description="Strategies, partitions, data sets and grids."
+        "list", help="what there is", description="Strategies, partitions, data sets, corruptions and grids."
     )
     known.add_argument("name", nargs="?", help="one of them, with all its options")
     known.set_defaults(command="list")
@@ -262,7 +262,7 @@ def listing(name: str | None = None) -> int:
     """
     from experiments.grid import FOLDER, load_grid
 
-    registries = {"Strategies": STRATEGIES, "Partitions": PARTITIONS, "Data sets": SOURCES}
+    registries = {"Strategies": STRATEGIES, "Partitions": PARTITIONS, "Data sets": SOURCES, "Corruptions": CORRUPTIONS}
     if name is not None:
         grid = FOLDER / f"{name}.yaml"
         if grid.exists():

@@ -99,6 +99,8 @@ def check(loaded: Loaded, specs: Iterable[RunSpec] | None = None, engine: str = 
             workloads = spec.strategy.regroup(dealt)
             spec.model.module(data.train.x.shape[1:], len(data.about.classes))
             spec.strategy.check(setting_of(spec, data, workloads))
+            if spec.corrupt:
+                spec.corrupt.check(len(dealt))
             if spec.dropout:
                 spec.dropout.check(spec.strategy.phases, len(workloads), spec.rounds)
 
@@ -127,7 +129,7 @@ def plan(specs: Iterable[RunSpec], store: Store, engine: str, rerun_stale: bool 
         if glance is None or glance.status == "failed":
             todo.append(spec)
             continue
-        key = (type(spec.partition), spec.strategy, type(spec.dataset))
+        key = (type(spec.partition), spec.strategy, type(spec.dataset), type(spec.corrupt))
         hashes.setdefault(key, sources(spec, engine))
         old = glance.sources_hash != hashes[key]
         if old and rerun_stale:

@@ -17,6 +17,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from experiments.data import SOURCES
+from experiments.data.corruption import Corruption
 from experiments.data.dataset import Source
 from experiments.dropout import DROPOUTS, Drop
 from experiments.errors import UserError
@@ -29,6 +30,7 @@ from strategies import Strategy
 
 STRATEGIES = Folder("strategies", Strategy)
 PARTITIONS = Folder("partitions", Partition)
+CORRUPTIONS = Folder("experiments.data.corruption", Corruption)
 FOLDS = {"fold": Fold}
 DEFAULT_CLIENTS = 4  # the pilot's offices
 
@@ -133,7 +135,7 @@ class RunSpec:
     test_persons: Any = option("official", _test_persons, "official, or fold(i, of=6)")
     partition: Partition = option("iid", _built(PARTITIONS, "partition"), "who holds which rows")
     partition_seed: int | None = option(
-        None, _optional(_whole(0)), "seed of partition and validation persons, if not --seed"
+        None, _optional(_whole(0)), "seed of partition, validation persons and corruption, if not --seed"
     )
     strategy: Strategy = option("fedavg", _built(STRATEGIES, "strategy"), "how updates are combined")
     clients: int = option(DEFAULT_CLIENTS, _whole(1), "number of offices")
@@ -161,6 +163,11 @@ class RunSpec:
         None,
         _optional(_built(DROPOUTS, "dropout")),
         "offices that vanish in a round, e.g. drop(rate=0.1, phase=update)",
+    )
+    corrupt: Corruption | None = option(
+        None,
+        _optional(_built(CORRUPTIONS, "corruption")),
+        "one office's rows are spoilt, e.g. label_noise(office=CBS, rate=0.4)",
     )
     reject_nonfinite: bool = option(True, _truth, "leave out updates that are not finite or absurdly long")
     trainer: str = option(
@@ -217,7 +224,7 @@ class RunSpec:
 
     @property
     def split_seed(self) -> int:
-        """Seed of the partition and the validation persons."""
+        """Seed of the partition, the validation persons and what is spoilt: of which rows there are where."""
         return self.seed if self.partition_seed is None else self.partition_seed
 
 
