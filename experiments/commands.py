@@ -24,7 +24,7 @@ from experiments.spec import RunSpec
 from experiments.study import Cell, Terms
 from experiments.sweep import Summary
 from experiments.sweep import sweep as sweep_all
-from experiments.winners import Arms, arms
+from experiments.winners import Arms, arms, named
 from results import ResultsError, listing
 from results.record import Key, encode
 from results.store import Store
@@ -121,8 +121,8 @@ def outlook(grid: Grid, loaded: Loaded, todo: Plan) -> str:
     titles = ", ".join(sorted({data.about.title for data in loaded.data.values()}))
     counts = f"{len(loaded.specs)} runs, {len(todo.done)} in the store, {len(todo.todo)} to make"
     lines = [f"{grid.title} ({grid.name}) on {titles}: {counts}"]
-    missing = Counter((str(spec.options()["partition"]), str(spec.options()["strategy"])) for spec in todo.todo)
-    lines += [f"  {number:4} x {strategy} on {partition}" for (partition, strategy), number in missing.items()]
+    missing = Counter((str(spec.options()["partition"]), spec.rule) for spec in todo.todo)
+    lines += [f"  {number:4} x {rule} on {partition}" for (partition, rule), number in missing.items()]
     if todo.stale:
         lines.append(f"{len(todo.stale)} of the stored runs were made by other code (--rerun-stale makes them again)")
     if todo.todo:
@@ -254,7 +254,7 @@ def chosen(winner: Winner) -> str:
     first, default = winner.finalists[0], winner.trials[0]
     key, values = winner.key, ", ".join(f"{name} {value}" for name, value in winner.options.items())
     lines = [
-        f"{key['strategy']} on {key['dataset']}, {key['partition']}: trial {first.number}, {values}",
+        f"{named(key)}: trial {first.number}, {values}",
         f"  validation accuracy {percent(first.fresh)} on fresh seeds ({percent(first.value)} in the study; "
         f"default {percent(default.value)})",
     ]
