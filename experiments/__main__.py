@@ -215,7 +215,7 @@ def parser() -> argparse.ArgumentParser:
     check.set_defaults(command="check")
 
     known = commands.add_parser(
-        "list", help="what there is", description="Strategies, partitions, data sets and grids."
+        "list", help="what there is", description="Strategies, partitions, losses, data sets, corruptions and grids."
     )
     known.add_argument("name", nargs="?", help="one of them, with all its options")
     known.set_defaults(command="list")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from experiments.notation import rule
 from experiments.run import LAST_ROUNDS
 from results.record import RunRecord
 
@@ -13,7 +14,10 @@ CLIPPED_MUCH = 1e-3  # of the values: worth a warning
 def describe(record: RunRecord) -> str:
     """A run in a few lines."""
     spec = record.spec
-    lines = [f"run {record.run_id}: {spec['strategy']} on {record.data.title}, {spec['partition']}, {record.status}"]
+    what = rule(spec["strategy"], spec.get("loss"))
+    lines = [f"run {record.run_id}: {what} on {record.data.title}, {spec['partition']}, {record.status}"]
+    if spec.get("corrupt"):
+        lines.append(f"corrupted: {spec['corrupt']}")
     final = record.final
     if final is not None:
         last = min(LAST_ROUNDS, len(record.rounds))

@@ -105,6 +105,8 @@ def check(loaded: Loaded, specs: Iterable[RunSpec] | None = None, engine: str = 
             if spec.model.widths(shape, classes) is None:  # else it takes any rows, and PyTorch is not needed
                 spec.model.module(shape, classes)
             spec.strategy.check(setting_of(spec, data, workloads))
+            if spec.corrupt:
+                spec.corrupt.check(len(dealt))
             if spec.dropout:
                 spec.dropout.check(spec.strategy.phases, len(workloads), spec.rounds)
     # Last, so that a mistake is told at once; and before any worker starts, so that all of them find it done.
@@ -135,7 +137,7 @@ def plan(specs: Iterable[RunSpec], store: Store, engine: str, rerun_stale: bool 
         if glance is None or glance.status == "failed":
             todo.append(spec)
             continue
-        key = (type(spec.partition), spec.strategy, type(spec.dataset))
+        key = (type(spec.partition), spec.strategy, type(spec.dataset), type(spec.loss), type(spec.corrupt))
         hashes.setdefault(key, sources(spec, engine))
         old = glance.sources_hash != hashes[key]
         if old and rerun_stale:

@@ -82,7 +82,7 @@ class Cell:
 def key_of(spec: RunSpec) -> dict[str, Any]:
     """Which cell a run belongs to: what a winner is filed under."""
     options = spec.options()
-    return {name: options[name] for name in tuned.KEY} | {"strategy": search.untuned(spec.strategy)}
+    return tuned.key_of(options) | {"strategy": search.untuned(spec.strategy)}
 
 
 def cells_of(specs: Iterable[RunSpec], fixed: Sequence[str] = ()) -> list[Cell]:

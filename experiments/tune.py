@@ -201,7 +201,7 @@ class Crew:
         except ray.exceptions.RayError as error:
             raise TuningError(f"a worker died: {type(error).__name__}: {error}") from None
         if record.status == "failed":
-            raise TuningError(f"{record.spec['strategy']} on {record.spec['partition']}: {record.error}")
+            raise TuningError(f"{ask.spec.rule} on {record.spec['partition']}: {record.error}")
         self.store.put(record)
         if record.status == "stopped":
             self.checkpoints[ask.spec.run_id] = checkpoint

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
-from experiments.notation import nearest
+from experiments.notation import nearest, rule
 from experiments.spec import RunSpec
 from experiments.study import key_of
 from results import tuned
 
 DEFAULT, TUNED = "default", "tuned"
-LENT = tuple(name for name in tuned.KEY if name != "strategy")  # another strategy's values would be another strategy
+# Another strategy's values would be another strategy, and a strategy with another loss is another rule.
+LENT = (*(name for name in tuned.KEY if name != "strategy"), "corrupt")
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def arms(specs: Sequence[RunSpec], which: str, folder: Path, borrowed: Mapping[s
         found = _winner(spec, find, borrowed)
         if found is None:
             key = key_of(spec)
-            missing[tuned.file_name(key)] = f"  {key['strategy']} on {key['dataset']}, {key['partition']}"
+            missing[tuned.file_name(key)] = f"  {named(key)}"
         else:
             winner, origin = found
             chosen.append((spec, _tuned(spec, winner, folder), origin))
@@ -77,6 +78,12 @@ def arms(specs: Sequence[RunSpec], which: str, folder: Path, borrowed: Mapping[s
     pairs = [(default.run_id, spec.run_id) for default, spec, _ in chosen] if which == "both" else []
     everything = {spec.run_id: spec for spec in [*plain, *(spec for _, spec, _ in chosen)]}
     return Arms(list(everything.values()), origins, pairs)
+
+
+def named(key: Mapping[str, Any]) -> str:
+    """A cell in a few words: its rule, data set, partition and, where there is one, corruption."""
+    words = [str(key["dataset"]), str(key["partition"]), *([key["corrupt"]] if key.get("corrupt") else [])]
+    return f"{rule(key['strategy'], key.get('loss'))} on {', '.join(words)}"
 
 
 def _tuned(spec: RunSpec, winner: tuned.Winner, folder: Path) -> RunSpec:
@@ -139,7 +146,8 @@ def _winner(spec: RunSpec, find: Find, borrowed: Mapping[str, Any]) -> tuple[tun
     found = find(lender)
     if found is None:
         return None
-    where = ", ".join(str(lender[name]) for name in borrowed)
+    # Only a corruption can be missing from the key: where there is none.
+    where = ", ".join(str(lender.get(name, "clean rows")) for name in borrowed)
     return found, f"{TUNED} on {where}" + ("" if "dataset" in borrowed else _other_data(found, spec))
 
 

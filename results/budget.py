@@ -25,7 +25,7 @@ from results.render import Table
 from results.study import family, plain
 from results.style import Look, looks, wrapped
 from results.text import NOTHING
-from results.tuned import KEY, Winner
+from results.tuned import Winner, named_by, part
 from results.tuning_tables import LOCAL, in_order, names_of
 
 RANDOM_BATCHES = 2  # from the first
@@ -102,7 +102,7 @@ def budget_table(winners: Sequence[Winner], others: Sequence[Winner] = ()) -> Ta
             | {f"Best of {n} [%]": f"{100 * expected[n - 1]:.2f}" if n <= len(expected) else NOTHING for n in SHOWN}
             | {"Whole study [%]": ", ".join(f"{end:.2f}" for end in ends)}
         )
-        key = {name: plain(one.key[name]) for name in KEY}
+        key = {name: plain(part(one, name)) for name in named_by(winners)}
         raw.append(
             pd.DataFrame(key | {"trials": np.arange(1, len(expected) + 1), "rounds": rounds.astype(int)}).assign(
                 expected_best_percent=100 * expected

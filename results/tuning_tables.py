@@ -18,7 +18,7 @@ from results.persons import accuracies
 from results.render import Table
 from results.statistics import half_width
 from results.study import Study, natural, ordered, plain
-from results.tuned import KEY, Winner
+from results.tuned import KEY, OPTIONAL, Winner, named_by, part
 
 Pair = tuple[str, str]  # run_id of a default run, run_id of the tuned run of the same seed
 _NAMED = ("partition", "strategy")  # of a winner's key: always columns
@@ -30,16 +30,18 @@ LOCAL = (
 
 def in_order(winners: Sequence[Winner]) -> list[Winner]:
     """Winners as tables list them: by data set, then partition and strategy, each in the order that studies have."""
-    keys = pd.DataFrame([{name: plain(one.key[name]) for name in KEY} for one in winners], columns=list(KEY))
-    placed = keys.assign(**{name: ordered(keys[name], name).codes for name in KEY})
-    by = ["dataset", "form", "test_persons", *_NAMED, "model", "clients", "fraction"]
+    names = [*KEY, *OPTIONAL]
+    keys = pd.DataFrame([{name: plain(part(one, name)) for name in names} for one in winners], columns=names)
+    placed = keys.assign(**{name: ordered(keys[name], name).codes for name in names})
+    by = ["dataset", "form", "test_persons", *_NAMED, *OPTIONAL, "model", "clients", "fraction"]
     return [winners[place] for place in placed.sort_values(by, kind="stable").index]
 
 
 def names_of(winners: Sequence[Winner]) -> list[dict[str, str]]:
     """What tells the winners apart: partition and strategy, and other parts of the key that differ."""
-    differing = [name for name in KEY if name not in _NAMED and len({plain(one.key[name]) for one in winners}) > 1]
-    return [{name: plain(one.key[name]) for name in (*differing, *_NAMED)} for one in winners]
+    unnamed = [name for name in (*KEY, *OPTIONAL) if name not in _NAMED]
+    differing = [name for name in unnamed if len({plain(part(one, name)) for one in winners}) > 1]
+    return [{name: plain(part(one, name)) for name in (*differing, *_NAMED)} for one in winners]
 
 
 def tuned_table(
@@ -76,7 +78,7 @@ def tuned_table(
             "Marks": f"tuned on other data ({content[: text.HASH] or 'unknown'})" if other else "",
         }
         shown.append(names | row)
-        key: dict[str, Any] = {name: plain(one.key[name]) for name in KEY}
+        key: dict[str, Any] = {name: plain(part(one, name)) for name in named_by(winners)}
         raw.append(
             key
             | {
@@ -123,7 +125,7 @@ def importance_table(winners: Sequence[Winner]) -> Table | None:
             names | {name: text.NOTHING if value is None else f"{100 * value:.0f}" for name, value in shares.items()}
         )
         percents = {f"{name}_percent": None if value is None else 100 * value for name, value in shares.items()}
-        raw.append({name: plain(one.key[name]) for name in KEY} | percents)
+        raw.append({name: plain(part(one, name)) for name in named_by(winners)} | percents)
     caption = (
         "Share [%] of the variance of the trials' values that each parameter explains; a row sums to 100.",
         f"{text.NOTHING}: the strategy does not have it.",

@@ -11,7 +11,7 @@ from experiments.data import SOURCES
 from experiments.errors import UserError
 from experiments.grid import FOLDER, load_grid
 from experiments.notation import canonical, nearest, registry_name
-from experiments.spec import PARTITIONS, STRATEGIES
+from experiments.spec import CORRUPTIONS, LOSSES, PARTITIONS, STRATEGIES
 
 
 def main(options: argparse.Namespace) -> int:
@@ -21,7 +21,13 @@ def main(options: argparse.Namespace) -> int:
         UserError: nothing has that name.
     """
     name = options.name
-    registries = {"Strategies": STRATEGIES, "Partitions": PARTITIONS, "Data sets": SOURCES}
+    registries = {
+        "Strategies": STRATEGIES,
+        "Partitions": PARTITIONS,
+        "Losses": LOSSES,
+        "Data sets": SOURCES,
+        "Corruptions": CORRUPTIONS,
+    }
     if name is not None:
         grid = FOLDER / f"{name}.yaml"
         if grid.exists():

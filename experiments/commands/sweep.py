@@ -57,8 +57,8 @@ def outlook(grid: Grid, loaded: Loaded, todo: Plan) -> str:
     titles = ", ".join(sorted({data.about.title for data in loaded.data.values()}))
     counts = f"{len(loaded.specs)} runs, {len(todo.done)} in the store, {len(todo.todo)} to make"
     lines = [f"{grid.title} ({grid.name}) on {titles}: {counts}"]
-    missing = Counter((str(spec.options()["partition"]), str(spec.options()["strategy"])) for spec in todo.todo)
-    lines += [f"  {number:4} x {strategy} on {partition}" for (partition, strategy), number in missing.items()]
+    missing = Counter((str(spec.options()["partition"]), spec.rule) for spec in todo.todo)
+    lines += [f"  {number:4} x {rule} on {partition}" for (partition, rule), number in missing.items()]
     if todo.stale:
         lines.append(f"{len(todo.stale)} of the stored runs were made by other code (--rerun-stale makes them again)")
     if todo.todo:

@@ -18,6 +18,7 @@ from experiments.search import storage_of
 from experiments.study import Cell, Terms, cells_of, runs_to_check, several
 from experiments.tune import TuningError, alone
 from experiments.tune import tune as tune_all
+from experiments.winners import named
 from results import ResultsError
 from results.store import Store, check_writable
 from results.tuned import FIXED_EPOCHS, Winner, find
@@ -78,7 +79,7 @@ def chosen(winner: Winner) -> str:
     first, default = winner.finalists[0], winner.trials[0]
     key, values = winner.key, ", ".join(f"{name} {value}" for name, value in winner.options.items())
     lines = [
-        f"{key['strategy']} on {key['dataset']}, {key['partition']}: trial {first.number}, {values}",
+        f"{named(key)}: trial {first.number}, {values}",
         f"  validation accuracy {percent(first.fresh)} on fresh seeds ({percent(first.value)} in the study; "
         f"default {percent(default.value)})",
     ]
