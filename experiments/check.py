@@ -16,10 +16,12 @@ from msgspec.structs import replace
 from experiments import provenance
 from experiments.errors import UserError
 from experiments.repeat import GRID, Cells, Part, cell_of, outcomes, prepare
+from experiments.run import nested
 from results.baselines import Baselines, Cell, CellKey, Jitter, Outcome, Outcomes, jitter, read, write
 from results.render import to_text
 from results.store import check_writable
 from results.verdicts import Judgement, Verdict, changes, judge, summary, table
+from strategies import Strategy
 
 Committed = Mapping[str, Baselines | None]  # files by data set
 
@@ -120,16 +122,21 @@ def _judge(
 
 def _rows(part: Part, cells: Cells, old: Baselines | None, count: int, bits: bool) -> list[Judgement]:
     known = {} if old is None else old.by_key
+    strategies = {cell_of(spec): spec.strategy for spec in part.work.specs}
     rows = []
     for key, runs in cells.items():
         if key in known:
-            seeded = "secure_rng=true" not in key.strategy  # noise of the operating system has other bits every time
-            rows.append(judge(known[key], runs, cells=count, bits=bits and seeded))
+            rows.append(judge(known[key], runs, cells=count, bits=bits and reproducible(strategies[key])))
         else:
             rows.append(Judgement(key, Verdict.NEW, note="no baseline yet: make baselines"))
     for key, reason in part.refused.items():
         rows.append(Judgement(key, Verdict.REGRESSED if key in known else Verdict.REFUSED, note=reason))
     return rows
+
+
+def reproducible(strategy: Strategy) -> bool:
+    """Whether a run of it has the same bits again: noise of the operating system has others every time."""
+    return not any(getattr(part, "secure_rng", False) for part in nested(strategy))
 
 
 def _gone(part: Part, old: Baselines | None) -> list[Judgement]:

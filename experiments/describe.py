@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from experiments.notation import rule
 from experiments.run import LAST_ROUNDS
 from results.record import RunRecord
+from results.sections import Promise, given
 
 CLIPPED_MUCH = 1e-3  # of the values: worth a warning
 
@@ -57,68 +56,67 @@ def protected_by(record: RunRecord) -> list[str]:
     found, cost = record.protection, record.cost
     if found is None:
         return []
-    rounds = max(found["measured_rounds"], 1)
+    rounds = max(found.measured_rounds, 1)
     lines = [
-        f"{found['protocol']}: {found['bits']} bits, {found['rounding']}; {percent(cost.encrypted_share)} of the "
-        f"weights unreadable; assumes {found['assumption']}",
+        f"{found.protocol}: {found.bits} bits, {found.rounding}; {percent(cost.encrypted_share)} of the "
+        f"weights unreadable; assumes {found.assumption}",
         f"a round: {cost.encrypt_s / rounds:.2f} s to encrypt (all offices), {cost.add_s / rounds:.2f} s to add, "
         f"{cost.decrypt_s / rounds:.2f} s to open, on {cost.crypto_processes} processes; keys {cost.keygen_s:.1f} s",
     ]
-    if found["error"] is not None:
-        kept = " where nothing is clipped" * bool(found["clipped_share"])
-        lines.append(f"largest error of a mean: {found['error']:.2g} (bound {found['error_bound']:.2g}{kept})")
-    if found["clipped_share"]:
-        warning = "; that is much: set clip higher" if found["clipped_share"] > CLIPPED_MUCH else ""
-        lines.append(f"clipped: {cost.clipped} values, {percent(found['clipped_share'])}{warning}")
+    error, bound, clipped = given(found.error), given(found.error_bound), given(found.clipped_share)
+    if error is not None and bound is not None:
+        kept = " where nothing is clipped" * bool(clipped)
+        lines.append(f"largest error of a mean: {error:.2g} (bound {bound:.2g}{kept})")
+    if clipped:
+        warning = "; that is much: set clip higher" if clipped > CLIPPED_MUCH else ""
+        lines.append(f"clipped: {cost.clipped} values, {percent(clipped)}{warning}")
     return lines
 
 
 def promised(record: RunRecord) -> list[str]:
     """What differential privacy a run claims, for whom and against whom; nothing for a run that claims none."""
     found = record.privacy
-    if found is None or "relation" not in found:
+    if found is None or found.relation is None:
         return []
-    return [*promise(found), *(promise(found["local"]) if found.get("local") else [])]
+    return [*promise(found), *(promise(found.local) if found.local else [])]
 
 
-def promise(found: dict[str, Any]) -> list[str]:
+def promise(found: Promise) -> list[str]:
     """One promise, with all that it hangs on."""
-    epsilon = "infinite" if found["epsilon"] is None else f"{found['epsilon']:.4g}"
-    crowd = found.get("simulated_units")
+    epsilon = "infinite" if found.epsilon is None else f"{found.epsilon:.4g}"
+    crowd = given(found.simulated_units)
     begin = f"no promise, but what {crowd} units would be given: " if crowd else ""
     lines = [
-        f"{begin}epsilon {epsilon} of one {found['unit']} at delta {found['delta']:g} ({found['accountant']}; "
-        f"neighbours: {found['relation']}), against {found['observer']}"
+        f"{begin}epsilon {epsilon} of one {found.unit} at delta {found.delta:g} ({found.accountant}; "
+        f"neighbours: {found.relation}), against {found.observer}"
     ]
-    for name, whose in (
-        ("group_person", "for the person with most"),
-        ("group_signal", "for the samples of one window"),
+    for group, whose in (
+        (found.group_person, "for the person with most"),
+        (found.group_signal, "for the samples of one window"),
     ):
-        group = found.get(name)
-        if group and found["epsilon"] is not None and group["windows"] > 1:
-            terms = f"(delta {found['delta']:g}, {group.get('accountant', 'prv')})"
-            much = "no promise" if group["epsilon"] is None else f"epsilon {group['epsilon']:.4g} {terms}"
-            lines.append(f"{whose}, {group['windows']} windows: {much}")
-    if found["noise_source"] == "reproducible":
+        if group and found.epsilon is not None and group.windows > 1:
+            terms = f"(delta {found.delta:g}, {group.accountant or 'prv'})"
+            much = "no promise" if group.epsilon is None else f"epsilon {group.epsilon:.4g} {terms}"
+            lines.append(f"{whose}, {group.windows} windows: {much}")
+    if found.noise_source == "reproducible":
         lines.append("the noise follows from the run's seed, for simulation: whoever knows it can take the noise off")
     return lines
 
 
 def attacked(record: RunRecord) -> list[str]:
     """What an audit found, beside what is promised; nothing for a run without."""
-    found = (record.privacy or {}).get("audit")
-    if record.privacy is None or found is None:
+    if record.privacy is None or record.privacy.audit is None:
         return []
-    promised, auc = record.privacy["epsilon"], found["auc"]
+    found, promised = record.privacy.audit, record.privacy.epsilon
     claim = f"epsilon {'infinite' if promised is None else f'{promised:.3g}'} is promised"
-    claim = "nothing is promised" if record.privacy["mechanism"] == "none" else claim
-    weak = promised is not None and found["ceiling"] < promised
+    claim = "nothing is promised" if record.privacy.mechanism == "none" else claim
+    weak = promised is not None and found.ceiling < promised
     lines = [f"so few guesses could not refute epsilon {promised:.3g}, even all right"] if weak else []
     return [
-        f"audit by {found['unit']}, {claim}: {found['included']} of {found['canaries']} canaries were in; AUC "
-        f"{'-' if auc is None else f'{auc:.3f}'}, true positives at 1 % false {percent(found['tpr_at_1pct'])}",
-        f"{found['right']} of {found['guesses']} guesses right: epsilon is at least {found['lower_bound']:.2f} with "
-        f"{100 * found['confidence']:.0f} % confidence (all right: {found['ceiling']:.2f}); {found['caveat']}",
+        f"audit by {found.unit}, {claim}: {found.included} of {found.canaries} canaries were in; AUC "
+        f"{'-' if found.auc is None else f'{found.auc:.3f}'}, true positives at 1 % false {percent(found.tpr_at_1pct)}",
+        f"{found.right} of {found.guesses} guesses right: epsilon is at least {found.lower_bound:.2f} with "
+        f"{100 * found.confidence:.0f} % confidence (all right: {found.ceiling:.2f}); {found.caveat}",
         *lines,
     ]
 

@@ -11,7 +11,7 @@ import dataclasses
 import importlib
 import json
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -19,7 +19,6 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any, Literal
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -194,15 +193,15 @@ def attempt(
         return run_models(spec, data, engine, moved, keys)
     except Exception as error:
         where = "" if isinstance(error, ValueError) else "\n" + "".join(traceback.format_tb(error.__traceback__)[-3:])
-        record = failed(spec, data, engine, f"{type(error).__name__}: {error}{where}")
-        if spec.strategy.protects:
-            record = msgspec.structs.replace(record, privacy=_all_spent(spec, data))
-        return record, None
+        spent = {"privacy": _all_spent(spec, data)} if spec.strategy.protects else {}
+        return failed(spec, data, engine, f"{type(error).__name__}: {error}{where}", spent), None
 
 
-def failed(spec: RunSpec, data: RunData, engine: str, error: str) -> RunRecord:
-    """The record of a run that raised."""
-    return decode_fields(_frame(spec, data, engine) | {"status": "failed", "error": error})
+def failed(
+    spec: RunSpec, data: RunData, engine: str, error: str, sections: Mapping[str, Any] | None = None
+) -> RunRecord:
+    """The record of a run that raised; `sections` are what it says besides."""
+    return decode_fields(_frame(spec, data, engine) | {"status": "failed", "error": error} | dict(sections or {}))
 
 
 def _all_spent(spec: RunSpec, data: RunData) -> dict[str, Any] | None:
@@ -446,7 +445,7 @@ def save(path: Path, spec: RunSpec, data: RunData, models: Models) -> None:
 
 def sources(spec: RunSpec, engine: str) -> str:
     """Hash of the code that a run of this spec goes through; of a Flower strategy of the user's own, its module too."""
-    strategies = _nested(spec.strategy)
+    strategies = nested(spec.strategy)
     modules = {"experiments.run", f"experiments.engines.{engine}"}
     modules |= {type(part).__module__ for part in (spec.partition, spec.dataset, *strategies)}
     if any(strategy.private for strategy in strategies):
@@ -459,11 +458,11 @@ def sources(spec: RunSpec, engine: str) -> str:
     return provenance.sources_hash(frozenset(modules), tuple(measured().items()), frozenset(own))
 
 
-def _nested(strategy: Strategy) -> list[Strategy]:
+def nested(strategy: Strategy) -> list[Strategy]:
     """A strategy and those given to it as options."""
     values = [getattr(strategy, field.name) for field in dataclasses.fields(strategy)]  # type: ignore[arg-type]
     values += [value for _, value in getattr(strategy, "options", ())]
-    return [strategy, *(inner for value in values if isinstance(value, Strategy) for inner in _nested(value))]
+    return [strategy, *(inner for value in values if isinstance(value, Strategy) for inner in nested(value))]
 
 
 def _record(spec: RunSpec, data: RunData, offices: Deal, outcome: Outcome, engine: str) -> dict[str, Any]:
@@ -490,7 +489,8 @@ def _record(spec: RunSpec, data: RunData, offices: Deal, outcome: Outcome, engin
         "rounds": outcome.rounds,
         "offices": rows,
         "partition": overall
-        | {"hash": offices.hash, "moved": offices.moved, "moved_share": offices.moved_share, "marked": offices.marked},
+        | {"hash": offices.hash, "moved": offices.moved, "moved_share": offices.moved_share, "marked": offices.marked}
+        | {"label_skewed": spec.partition.label_skewed},
         "final": None if outcome.diverged else final(outcome, rows),
         "cost": {key: sum(row[key] for row in rows) for key in ("bytes_up", "bytes_down")},
         "filtered": any(outcome.rejected),

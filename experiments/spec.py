@@ -98,6 +98,9 @@ def _built(registry: Mapping[str, type], kind: str) -> Parser:
     return lambda name, value: made(str(value))
 
 
+_PARTITION = _built(PARTITIONS, "partition")
+
+
 def _batch_size(name: str, value: Any) -> int | str:
     return "full" if value == "full" else _whole(1, " or full")(name, value)
 
@@ -123,6 +126,15 @@ def _validation(name: str, value: Any) -> Any:
     return share
 
 
+def label_skewed(partition: str) -> bool:
+    """Whether a partition is label-skewed, by its notation; True of one that is not here any more, to be careful."""
+    try:
+        made: Partition = _PARTITION("partition", partition)
+    except UserError:
+        return True
+    return made.label_skewed
+
+
 def option(default: str | int | float | bool | None, parser: Parser, help_: str) -> Any:
     """A field of the spec: its default as a user would write it, its parser, one line of help."""
     return dataclasses.field(default=default, metadata={"parser": parser, "help": help_, "default": default})
@@ -135,7 +147,7 @@ class RunSpec:
     dataset: Source = option("uci-har", _built(SOURCES, "data set"), "uci-har, watch or table(...)")
     form: str = option("features", _one_of("features", "extracted", "raw"), "features, extracted or raw windows")
     test_persons: Any = option("official", _test_persons, "official, or fold(i, of=6)")
-    partition: Partition = option("iid", _built(PARTITIONS, "partition"), "who holds which rows")
+    partition: Partition = option("iid", _PARTITION, "who holds which rows")
     partition_seed: int | None = option(
         None, _optional(_whole(0)), "seed of partition, validation persons and corruption, if not --seed"
     )

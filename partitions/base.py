@@ -20,6 +20,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+SKEWED_ALPHA = 0.3  # of a Dirichlet draw, at most: see `label_skewed`
+SKEWED_RATIO = 0.8  # of a class that goes to its majority offices, at least
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -94,6 +97,16 @@ class Partition(ABC):
         """The one number of offices this partition works with, given the number of persons; None: any
         number."""
         return None
+
+    @property
+    def label_skewed(self) -> bool:
+        """Whether offices hold so unlike labels that a claim about strategies takes more seeds.
+
+        The line is a Dirichlet draw at 0.3, by the mean Jensen-Shannon distance to the pooled labels: with four
+        offices and six classes of equal size, `majority(ratio=0.8)` is as far from them. It is drawn by class and
+        options, not by the draw, so that all seeds of a cell are alike.
+        """
+        return False
 
     @property
     def name(self) -> str:

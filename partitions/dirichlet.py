@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from partitions.base import Ints, Partition, Pool
+from partitions.base import SKEWED_ALPHA, Ints, Partition, Pool
 from partitions.counts import apportion_classes, fill
 
 
@@ -28,6 +28,10 @@ class Dirichlet(Partition):
 
     def __post_init__(self) -> None:
         self.require_number("alpha", 0, 1e6, open_low=True)
+
+    @property
+    def label_skewed(self) -> bool:
+        return self.alpha <= SKEWED_ALPHA
 
     def split(self, pool: Pool, clients: int, rng: np.random.Generator) -> list[Ints]:
         shares = rng.dirichlet(np.full(clients, self.alpha), size=pool.classes)  # (C, K)

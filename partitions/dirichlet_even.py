@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from partitions.base import Floats, Ints, Partition, Pool
+from partitions.base import SKEWED_ALPHA, Floats, Ints, Partition, Pool
 from partitions.counts import fill
 
 
@@ -32,6 +32,10 @@ class DirichletEven(Partition):
 
     def __post_init__(self) -> None:
         self.require_number("alpha", 0, 1e6, open_low=True)
+
+    @property
+    def label_skewed(self) -> bool:
+        return self.alpha <= SKEWED_ALPHA
 
     def split(self, pool: Pool, clients: int, rng: np.random.Generator) -> list[Ints]:
         pooled, left = pool.class_counts, pool.class_counts

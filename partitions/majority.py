@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from partitions.base import Ints, Partition, Pool
+from partitions.base import SKEWED_RATIO, Ints, Partition, Pool
 from partitions.counts import apportion_classes, fill, majority_shares
 
 
@@ -28,6 +28,10 @@ class Majority(Partition):
 
     def __post_init__(self) -> None:
         self.require_number("ratio", 0, 1)
+
+    @property
+    def label_skewed(self) -> bool:
+        return self.ratio >= SKEWED_RATIO
 
     def split(self, pool: Pool, clients: int, rng: np.random.Generator) -> list[Ints]:
         office = np.arange(clients)

@@ -29,6 +29,10 @@ class Shards(Partition):
     def __post_init__(self) -> None:
         self.require_number("classes", 1, whole=True)
 
+    @property
+    def label_skewed(self) -> bool:
+        return True
+
     def split(self, pool: Pool, clients: int, rng: np.random.Generator) -> list[Ints]:
         present = np.flatnonzero(pool.class_counts)
         if self.classes > len(present):

@@ -53,8 +53,8 @@ def claim() -> str:
     """What a claim takes."""
     return (
         f"Claim: only where the step-down p is below {SIGNIFICANCE:g}, there are {number(CLAIM_SEEDS)} pairs or more "
-        f"({SKEWED_SEEDS} where labels are skewed: shards, Dirichlet at 0.3 and under), and the difference is at least "
-        "the least detectable one."
+        f"({SKEWED_SEEDS} where labels are skewed: shards, Dirichlet at 0.3 and under, majorities of 0.8 and over), "
+        "and the difference is at least the least detectable one."
     )
 
 

@@ -6,7 +6,7 @@ are new or changed. The file is a cache, made again whenever it is missing, brok
 reader may use it too.
 
 Structs and lists stay nested. Free dicts (the spec, versions, ...) are JSON text, since their keys differ between
-runs.
+runs; so are the sections of few runs (`results.sections`), in which a missing key and null say different things.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from results.record import Key, RunRecord
+from results.sections import Section
 from results.store import Store, write_whole
 
 _SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
@@ -38,6 +39,8 @@ def arrow_type(hint: Any) -> pa.DataType:
         return pa.string()
     if origin is tuple:
         return pa.list_(arrow_type(arguments[0]))
+    if isinstance(hint, type) and issubclass(hint, Section):
+        return pa.string()
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
         return pa.struct([(name, arrow_type(part)) for name, part in typing.get_type_hints(hint).items()])
     return _SCALARS[hint]

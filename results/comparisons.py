@@ -27,7 +27,7 @@ from results.statistics import (
     ranks,
     step_down,
 )
-from results.study import ARMS, BASELINE, Study, cells, claim_seeds, family
+from results.study import ARMS, BASELINE, Study, cells, family
 
 MARGIN = 1.0  # point: nobody's choice should hang on less
 
@@ -47,15 +47,15 @@ def compared(study: Study) -> pd.DataFrame:
         for strategy, runs in part.groupby("strategy", observed=True, sort=True):
             names = {name: runs[name].iloc[0] for name in study.row}
             found.append(names | against(persons, runs) | corrected.get(strategy, {}))
-    return with_claims(pd.DataFrame(found, columns=[*study.row, *NUMBERS]))
+    return with_claims(study, pd.DataFrame(found, columns=[*study.row, *NUMBERS]))
 
 
-def with_claims(found: pd.DataFrame) -> pd.DataFrame:
+def with_claims(study: Study, found: pd.DataFrame) -> pd.DataFrame:
     """Rows of `against` as numbers, with their claim."""
     table = found.astype(dict.fromkeys(NUMBERS, float))
     table = table.assign(pairs=table["pairs"].astype(int), equal=table["equal"] == 1)
     seen = (table["p_step_down"] < SIGNIFICANCE) & (table["difference"].abs() >= table["least"])
-    enough = table["pairs"] >= table["partition"].astype(str).map(claim_seeds).astype(int)
+    enough = table["pairs"] >= table["partition"].astype(str).map(study.claim_seeds).astype(int)
     side = np.where(table["difference"] > 0, "better", "worse")
     return table.assign(claim=np.where(seen & enough, side, ""))
 
@@ -182,7 +182,7 @@ def best_table(study: Study, stale: int = 0) -> Table | None:
         if min(whole.shape) < 2:
             continue
         found = best_set(whole, MARGIN)
-        wanted = claim_seeds(str(keys[0]))
+        wanted = study.claim_seeds[str(keys[0])]
         few = len(whole) < wanted
         least = found.least_detectable if np.isfinite(found.least_detectable) else float("nan")  # under five seeds
         names = dict(zip(by, map(str, keys), strict=True))

@@ -14,7 +14,7 @@ same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from results import ResultsError
 from results.compact import table
 from results.record import RunRecord
+from results.sections import Audit, Privacy, Promise, Protection, Section
 
 NOT_IN_CELL = ("seed", "data_hash", "trainer")  # of the spec; the data's hash stands with the data set
 ORIGIN = "tuned"  # where a run's hyper-parameters are from: an option like others, but given by the report's caller
@@ -71,7 +72,8 @@ class Frames:
 
     Attributes:
         runs: one row a run, with the spec's options as columns, the final figures, unevenness, cost and environment;
-            `cell` is a number, `primary` whether the run counts. Accuracies and F1 in [0, 1].
+            `cell` is a number, `primary` whether the run counts, `label_skewed` as the record's partition says it.
+            Accuracies and F1 in [0, 1].
         rounds: one row a round, `run` being the row of `runs`.
         offices: one row an office, with `run` and `office` (from 0); `class_counts` is a list.
         classes: one row a class, with `run`, `class_` (from 0) and `f1` in [0, 1] of the final model.
@@ -80,8 +82,9 @@ class Frames:
         protection: one row a protected run, with `run` and the keys of the record's `protection`; its `rounds` are
             `all_rounds` here, `sees` is a dict.
         privacy: one row a private run, with `run` and the keys of the record's `privacy`: an infinite epsilon is inf,
-            `clip_norm` nan where nothing was clipped, `steps` the most of any office, `public` and `offices` are
-            lists. A promise within a promise (windows within offices) has a further row, in which `nested` is true.
+            `clip_norm` nan where nothing was clipped, `steps` the most of any office, `public` a tuple of text and
+            `offices` one of `PrivateOffice`. A promise within a promise (windows within offices) has a further row, in
+            which `nested` is true.
         options: names of the spec's options, in their order; with origins, `ORIGIN` is the last.
     """
 
@@ -104,12 +107,25 @@ class Frames:
         return Frames(runs, rounds, offices, classes, persons, protection, privacy, self.options)
 
 
-def frames(records: Iterable[RunRecord] | pa.Table, origins: Mapping[str, str] | None = None) -> Frames:
+Skewed = Callable[[str], bool]  # whether a partition is label-skewed, by its notation
+
+
+def skewed_unless_known(partition: str) -> bool:
+    """The careful answer where nobody can tell: under skew a claim takes more seeds."""
+    return True
+
+
+def frames(
+    records: Iterable[RunRecord] | pa.Table,
+    origins: Mapping[str, str] | None = None,
+    label_skewed: Skewed = skewed_unless_known,
+) -> Frames:
     """Frames of records, or of a table of them (`compact.table`).
 
     Args:
         origins: by run_id, where a run's hyper-parameters are from (`default`, `tuned`, `tuned on iid`,
             `default, tuned`); without, nothing is told apart by it.
+        label_skewed: of partitions of which no record says so (older ones do not).
 
     Raises:
         ResultsError: there is no run.
@@ -124,6 +140,7 @@ def frames(records: Iterable[RunRecord] | pa.Table, origins: Mapping[str, str] |
         spec[ORIGIN] = origin
     wide = pd.concat([_plain(runs, ("run_id", "engine", "status", "error", "filtered")), spec, _flat(runs)], axis=1)
     wide["strategy_options"] = runs["strategy_options"].to_pylist()
+    wide["label_skewed"] = _skewed(wide, label_skewed)
     wide["cell"] = _cells(spec, wide["data_hash"])
     wide["primary"] = _primary(wide)
     classes = _exploded(runs, "final", "test_f1_per_class").rename(columns={"value": "f1", "place": "class_"})
@@ -161,11 +178,12 @@ def _persons(runs: pa.Table) -> pd.DataFrame:
 
 def _protection(column: pa.ChunkedArray) -> pd.DataFrame:
     """One row a protected run; a key that its record does not know is missing."""
-    decoder = msgspec.json.Decoder(dict[str, Any])
+    decoder = msgspec.json.Decoder(Protection)
     rows = [
-        {"run": run, "all_rounds": (found := decoder.decode(text)).get("rounds")} | found
+        {"run": run, "all_rounds": found.rounds, **_known(found)}
         for run, text in enumerate(column.to_pylist())
         if text is not None
+        for found in [decoder.decode(text)]
     ]
     columns = {"run": "int64"} | {name: "str" if kind is str else kind for name, kind in _PROTECTION.items()}
     return pd.DataFrame(rows, columns=list(columns), dtype=object).astype(columns)
@@ -173,13 +191,13 @@ def _protection(column: pa.ChunkedArray) -> pd.DataFrame:
 
 def _privacy(column: pa.ChunkedArray) -> pd.DataFrame:
     """One row a promise of a private run; a key that its record does not know is missing."""
-    decoder = msgspec.json.Decoder(dict[str, Any])
+    decoder = msgspec.json.Decoder(Privacy)
     rows = [
-        {"run": run, "nested": nested, **_promise(promise)}
+        {"run": run, "nested": nested, **_promise(promise), **_attack(audit)}
         for run, text in enumerate(column.to_pylist())
         if text is not None
         for found in [decoder.decode(text)]
-        for nested, promise in ((False, found), (True, found.get("local")))
+        for nested, promise, audit in ((False, found, found.audit), (True, found.local, None))
         if promise
     ]
     kinds = {name: "str" if kind is str else kind for name, kind in _PRIVACY.items()}
@@ -187,15 +205,33 @@ def _privacy(column: pa.ChunkedArray) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(columns), dtype=object).astype(columns)
 
 
-def _promise(found: dict[str, Any]) -> dict[str, Any]:
+def _promise(found: Promise) -> dict[str, Any]:
     """One promise, flat. Null is how JSON writes an infinite epsilon."""
-    flat = {"steps": max((office["steps"] for office in found.get("offices") or ()), default=None)} | found
-    for kind in ("person", "signal"):
-        flat |= {f"{kind}_{name}": value for name, value in (found.get(f"group_{kind}") or {}).items()}
+    flat = _known(found)
+    flat["steps"] = max((office.steps for office in found.offices), default=None) if found.offices else found.steps
+    for kind, group in (("person", found.group_person), ("signal", found.group_signal)):
+        if group is not None:
+            flat |= {f"{kind}_windows": group.windows, f"{kind}_epsilon": group.epsilon}
     for name in ("epsilon", "epsilon_rdp", "person_epsilon", "signal_epsilon"):
         if name in flat and flat[name] is None:
             flat[name] = np.inf
-    return flat | {f"audit_{name}": value for name, value in (found.get("audit") or {}).items()}
+    return flat
+
+
+def _attack(found: Audit | None) -> dict[str, Any]:
+    return {} if found is None else {f"audit_{name}": value for name, value in _known(found).items()}
+
+
+def _known(found: Section) -> dict[str, Any]:
+    """What a section says, by key; without what is missing where null says something else."""
+    return {name: value for name, value in msgspec.structs.asdict(found).items() if value is not msgspec.UNSET}
+
+
+def _skewed(runs: pd.DataFrame, label_skewed: Skewed) -> pd.Series[bool]:
+    """Whether each run's partition is label-skewed: all runs of one notation have one answer."""
+    known = dict(runs.loc[runs["label_skewed"].notna(), ["partition", "label_skewed"]].to_numpy())
+    answers = {text: bool(known[text] if text in known else label_skewed(text)) for text in runs["partition"].unique()}
+    return runs["partition"].map(answers).astype(bool)
 
 
 def _spec(column: pa.ChunkedArray) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 
@@ -213,7 +214,7 @@ def _raw(found: pd.DataFrame) -> pd.DataFrame:
 def _caption(study: Study, runs: pd.DataFrame, found: pd.DataFrame, stale: int) -> tuple[str, ...]:
     """What must be said beside an epsilon."""
     units = set(runs["unit"])
-    public = sorted({one for listed in runs["public"] if isinstance(listed, list) for one in listed})
+    public = sorted({one for listed in runs["public"] if isinstance(listed, tuple) for one in listed})
     scaled = study.frames.runs["data_name"].eq("uci-har").any() and "features" in set(study.frames.runs["form"])
     return (
         captions.seeds(cells(study)["runs"]),
@@ -245,14 +246,14 @@ def offices_table(study: Study, stale: int = 0) -> Table | None:
     """Epsilon by office: its units, sampling, steps, noise; None where no office made a promise of its own."""
     runs = private(study)
     kept = runs[[*study.row, "seed", "run", "unit", "label", "x", "clipped", "simulated_units", "offices"]]
-    rows = kept[kept["offices"].map(lambda held: isinstance(held, list) and len(held) > 0).astype(bool)].explode(
+    rows = kept[kept["offices"].map(lambda held: isinstance(held, tuple) and len(held) > 0).astype(bool)].explode(
         "offices"
     )
     if rows.empty:
         return None
     rows = rows.reset_index(drop=True)
     rows["office"] = rows.groupby(["run", "unit"]).cumcount()
-    told = pd.DataFrame(rows["offices"].tolist(), index=rows.index)
+    told = pd.DataFrame(list(map(msgspec.to_builtins, rows["offices"])), index=rows.index)
     numbers = ["epsilon", "epsilon_rdp", "noise_multiplier", "sampling_rate", "steps", "units"]
     rows[numbers] = told.reindex(columns=numbers).astype(float)
     for name in ("epsilon", "epsilon_rdp"):
@@ -320,7 +321,7 @@ def persons_needed(study: Study) -> pd.DataFrame:
 def _offices(part: pd.DataFrame) -> float:
     """How many offices share the persons out among themselves; nan where some are in several."""
     held = part.iloc[0]["offices"] or []
-    apart = sum(office["units"] for office in held) == part.iloc[0]["units"]
+    apart = sum(office.units for office in held) == part.iloc[0]["units"]
     return float(len(held)) if apart else float("nan")
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import msgspec
 
 from results import ResultsError
+from results.sections import Privacy, Protection
 
 SCHEMA = 1
 
@@ -77,6 +78,8 @@ class Partition(msgspec.Struct, frozen=True, kw_only=True):
     `gini` of the sizes is at most (K - 1) / K, `gini_normalised` is K / (K - 1) times that; `entropy` and
     `js_distance` are means over offices weighted by examples; `information` is in bits. `moved` rows had to change
     office to reach the minimum size, which is the share `moved_share` of all; above 5 % the draw is `marked`.
+    `label_skewed` is a property of the partition and not of the draw: whether a claim takes more seeds under it; older
+    records do not say.
     """
 
     hash: str
@@ -88,6 +91,7 @@ class Partition(msgspec.Struct, frozen=True, kw_only=True):
     moved: int = 0
     moved_share: float = 0.0
     marked: bool = False
+    label_skewed: bool | None = None
 
 
 class Final(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,13 +166,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         error: why it failed or diverged.
         filtered: an update was left out, so the strategy did not see all it was sent.
         privacy: what was spent, where a run claims any.
-        protection: how updates were kept from the server, and the rounding it cost: protocol, assumption, sees (who
-            learns what, by party), bits, rounding, clip, min_offices, rounds; measured_rounds, how many of them were
-            computed in earnest, and measured_bytes_up and _down of all offices in those; clipped_share of the values;
-            error, the largest of an entry of a mean, and error_bound; naive_encrypt_s and naive_decrypt_s, seconds of
-            one update a number at a time, extrapolated from naive_sample numbers. encrypt_s, add_s, decrypt_s and
-            critical_s under `cost` are those of the measured rounds; in the others of a simulation the same integers
-            travelled in clear.
+        protection: how updates were kept from the server, and the rounding it cost.
     """
 
     schema: int = SCHEMA
@@ -185,8 +183,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     partition: Partition | None = None
     final: Final | None = None
     cost: Cost = Cost()
-    privacy: dict[str, Any] | None = None
-    protection: dict[str, Any] | None = None
+    privacy: Privacy | None = None
+    protection: Protection | None = None
     environment: Environment = Environment()
 
     @property

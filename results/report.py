@@ -22,7 +22,7 @@ from results import ResultsError, captions, figures, tables
 from results.budget import STANDING, budget, budget_table
 from results.captions import plural
 from results.comparisons import best_table, differences_table, ranks_table
-from results.frame import Frames, frames
+from results.frame import Frames, Skewed, frames, skewed_unless_known
 from results.pairs import detectable
 from results.persons import FOLDED, folded, persons, persons_table
 from results.privacy import needed_table, offices_table, privacy_table
@@ -93,6 +93,7 @@ def report(
     tuned: Path | None = None,
     pairs: Sequence[Pair] = (),
     origins: Mapping[str, str] | None = None,
+    label_skewed: Skewed = skewed_unless_known,
 ) -> Report:
     """Write tables and figures of a store's runs.
 
@@ -104,6 +105,7 @@ def report(
         tuned: folder of winners; those of the runs' cells are reported, whatever the strategy.
         pairs: run_ids of a default run and the tuned run of the same seed, for what tuning gained on test rows.
         origins: by run_id, where a run's hyper-parameters are from (see `frames`): a column *Tuned* in the tables.
+        label_skewed: of partitions of which no record says so (see `frames`).
 
     Raises:
         ResultsError: no runs, a broken record, or a folder that cannot be written.
@@ -121,7 +123,7 @@ def report(
             raise ResultsError(
                 f"{store.root}: none of the {missing} runs asked for is in the store; make them with `sweep`"
             )
-    found = frames(runs, origins)
+    found = frames(runs, origins, label_skewed)
     shown = list(studies(found))
     names = pd.concat([study.frames.runs["strategy"].astype(str) for study in shown])
     look = looks(ordered(names, "strategy").categories)

@@ -73,6 +73,12 @@ class Study:
         return runs[(runs["status"] == "ok") & runs["score"].notna()]
 
     @property
+    def claim_seeds(self) -> dict[str, int]:
+        """Seeds without which a cell claims nothing, by its partition."""
+        skewed = self.frames.runs.groupby("partition", observed=True)["label_skewed"].any()
+        return {str(name): SKEWED_SEEDS if any_ else CLAIM_SEEDS for name, any_ in skewed.items()}
+
+    @property
     def row(self) -> list[str]:
         """The columns that name a cell."""
         return ["partition", "strategy", *self.settings]
@@ -96,15 +102,6 @@ class Study:
             frames = self.frames.of(self.frames.runs.index.isin(runs.index))
             parts.append((label, _study(f"{self.slug}-{slug(label)}", self.title, frames)))
         return parts
-
-
-def claim_seeds(partition: str) -> int:
-    """Seeds without which a cell of this partition claims nothing: labels are skewed by shards, Dirichlet up to 0.3."""
-    found = _SKEWED.fullmatch(partition)
-    return SKEWED_SEEDS if found and float(found["alpha"] or 0) <= 0.3 else CLAIM_SEEDS
-
-
-_SKEWED = re.compile(r"shards\(.*\)|dirichlet(_even)?\(alpha=(?P<alpha>[^,)]+).*\)")
 
 
 def studies(frames: Frames) -> list[Study]:

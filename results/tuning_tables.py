@@ -156,7 +156,7 @@ def gains_table(study: Study, pairs: Sequence[Pair], stale: int = 0) -> Table | 
         }
         for cell, part in joined.groupby("cell", sort=True)
     ]
-    found = with_claims(pd.DataFrame(rows, columns=["cell", *names, "default_won", *NUMBERS]))
+    found = with_claims(study, pd.DataFrame(rows, columns=["cell", *names, "default_won", *NUMBERS]))
     found = found.sort_values(["difference", "cell"], kind="stable").reset_index(drop=True)
     mean = _mean_gain(joined)
     cell = found[names].rename(columns={"notation": "strategy"})

@@ -10,6 +10,7 @@ from experiments.commands.grids import load_grid_with_data
 from experiments.errors import UserError
 from experiments.grid import Grid
 from experiments.plan import plan
+from experiments.spec import label_skewed
 from experiments.winners import Arms
 from results.names import slug
 from results.store import Store
@@ -67,6 +68,7 @@ def write_report(
         tuned=store.root / "tuned",
         pairs=found.pairs if found else (),
         origins=found.origins if found else None,
+        label_skewed=label_skewed,
     )
     print(written.main)
     print(f"tables and figures: {written.index}")

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,6 +23,7 @@ from experiments.spec import RunSpec
 from experiments.training.evaluation import Rows, row_losses
 from partitions import Deal
 from results.frame import _cells
+from results.sections import Audit, Privacy
 from strategies.privacy.audit import one_run_lower_bound
 from tests.experiments.problems import SMALL, dataset, problem
 
@@ -154,12 +156,12 @@ def test_nothing_of_the_plan_knows_of_the_coins(monkeypatch: pytest.MonkeyPatch)
         canaries, offices = planned(spec, data)
         everyone = dataclasses.replace(canaries, included=np.ones_like(canaries.included))
         drawn = set_up(spec, data, offices).clients.workloads
-        found = dict(run(spec, data).privacy or {})
+        found = run(spec, data).privacy
         with monkeypatch.context() as patch:
             patch.setattr(audit, "plan", lambda *_: everyone)  # noqa: B023
             full = set_up(spec, data, offices).clients.workloads
-            claimed = run(spec, data).privacy or {}
-        assert found | {"audit": None} == claimed | {"audit": None}, "nor what is promised"
+            claimed = run(spec, data).privacy
+        assert without_audit(found) == without_audit(claimed), "nor what is promised"
         assert sum(len(work.rows) for work in drawn) < sum(len(work.rows) for work in full)
         for one, all_ in zip(drawn, full, strict=True):
             assert dataclasses.replace(one.private, persons=None) == dataclasses.replace(all_.private, persons=None)
@@ -180,6 +182,10 @@ def test_an_office_may_be_left_without_persons() -> None:
     assert empty
 
 
+def without_audit(found: Privacy) -> Privacy:
+    return msgspec.structs.replace(found, audit=None)
+
+
 # What the attack reports
 
 
@@ -197,18 +203,18 @@ def test_an_office_may_be_left_without_persons() -> None:
 def test_a_record_says_what_was_found(options: dict[str, Any], unit: str, mechanism: str) -> None:
     record = run(*audited(**options))
     assert record.privacy is not None
-    found = record.privacy["audit"]
-    assert (found["unit"], record.privacy["mechanism"]) == (unit, mechanism)
-    assert (record.privacy["epsilon"] is None) == (mechanism == "none")
-    assert 0 < found["included"] < found["canaries"]
-    assert found["right"] <= found["guesses"] <= found["canaries"]
-    assert 0 <= found["auc"] <= 1
-    assert 0 <= found["lower_bound"] <= found["ceiling"]
-    rest = (found["canaries"], found["delta"], found["confidence"])
-    assert found["lower_bound"] == one_run_lower_bound(found["right"], found["guesses"], *rest)
-    assert "one run refutes little" in found["caveat"]
+    found = record.privacy.audit
+    assert (found.unit, record.privacy.mechanism) == (unit, mechanism)
+    assert (record.privacy.epsilon is None) == (mechanism == "none")
+    assert 0 < found.included < found.canaries
+    assert found.right <= found.guesses <= found.canaries
+    assert 0 <= found.auc <= 1
+    assert 0 <= found.lower_bound <= found.ceiling
+    rest = (found.canaries, found.delta, found.confidence)
+    assert found.lower_bound == one_run_lower_bound(found.right, found.guesses, *rest)
+    assert "one run refutes little" in found.caveat
     without = run(*problem(**options)).privacy
-    assert without is None or "audit" not in without
+    assert without is None or without.audit is None
 
 
 def overfitted(seed: int = 0, **options: Any) -> tuple[RunSpec, RunData]:
@@ -222,9 +228,9 @@ def overfitted(seed: int = 0, **options: Any) -> tuple[RunSpec, RunData]:
     return resolved(RunSpec.from_options(given), data), data
 
 
-def spread(found: dict[str, Any]) -> float:
+def spread(found: Audit) -> float:
     """Standard deviation of the AUC of scores that tell nothing."""
-    n, k = found["included"], found["canaries"] - found["included"]
+    n, k = found.included, found.canaries - found.included
     return math.sqrt((n + k + 1) / (12 * n * k))
 
 
@@ -236,15 +242,15 @@ def test_what_was_learnt_by_heart_is_found_and_noise_hides_it() -> None:
         "clipped": overfitted(**long, client_lr=0.5, strategy="dp_sgd(noise_multiplier=0)"),
         "noised": overfitted(**long, client_lr=0.5, strategy="dp_sgd(noise_multiplier=10, accountant=rdp)"),
     }
-    claims = {name: run(*case).privacy or {} for name, case in cases.items()}
-    plain, clipped, noised = (claims[name]["audit"] for name in cases)
+    claims = {name: run(*case).privacy for name, case in cases.items()}
+    plain, clipped, noised = (claims[name].audit for name in cases)
     for found in (plain, clipped):
-        assert found["auc"] > 0.6
-        assert found["auc"] > 0.5 + 5 * spread(found)
-        assert 0 < found["lower_bound"] < found["ceiling"]
-    assert noised["canaries"] == plain["canaries"]
-    assert abs(noised["auc"] - 0.5) < 3 * spread(noised)
-    assert noised["lower_bound"] <= claims["noised"]["epsilon"] < 2
+        assert found.auc > 0.6
+        assert found.auc > 0.5 + 5 * spread(found)
+        assert 0 < found.lower_bound < found.ceiling
+    assert noised.canaries == plain.canaries
+    assert abs(noised.auc - 0.5) < 3 * spread(noised)
+    assert noised.lower_bound <= claims["noised"].epsilon < 2
 
 
 def test_every_guess_right_is_the_ceiling() -> None:

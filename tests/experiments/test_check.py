@@ -14,12 +14,12 @@ from threadpoolctl import threadpool_limits
 
 from experiments import repeat
 from experiments.__main__ import main
-from experiments.check import Options
+from experiments.check import Options, reproducible
 from experiments.grid import load_grid
 from experiments.plan import data_key
 from experiments.provenance import cpu_path
 from experiments.run import attempt, deal_rows, one_ulp, run_models, set_up
-from experiments.spec import STRATEGIES
+from experiments.spec import STRATEGIES, RunSpec
 from experiments.sweep import Summary
 from results.baselines import Baselines, Cell, Outcome, read, write
 from results.record import RunRecord
@@ -381,3 +381,18 @@ def test_a_moved_run_starts_an_ulp_away_and_is_the_same_run_by_name() -> None:
     assert not np.array_equal(plain[1], other[1])
     assert np.array_equal(again[1], other[1])
     assert np.allclose(plain[1], other[1], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "same_bits"),
+    [
+        ("fedavg", True),
+        ("dp_sgd(epsilon=8)", True),
+        ("dp_sgd(epsilon=8, secure_rng=true)", False),
+        ("masked_sum(inner=dp_fedavg(noise_multiplier=1, secure_rng=true))", False),
+        ("dp_fedavg(epsilon=2, inner=dp_sgd(epsilon=8, secure_rng=true, inner=fedavg(weighting=uniform)))", False),
+        ("flower(path=flwr.serverapp.strategy.FedAvg, arrayrecord_key='secure_rng=true')", True),
+    ],
+)
+def test_only_noise_of_the_operating_system_has_other_bits_every_time(strategy: str, same_bits: bool) -> None:
+    assert reproducible(RunSpec.from_options({"strategy": strategy}).strategy) == same_bits

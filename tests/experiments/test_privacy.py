@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from flwr.app import Message
@@ -41,7 +42,8 @@ def claim(**options: Any) -> dict[str, Any]:
     record = run(*problem(**options))
     assert record.status == "ok"
     assert record.privacy is not None
-    return record.privacy
+    found: dict[str, Any] = msgspec.to_builtins(record.privacy)
+    return found
 
 
 @pytest.mark.parametrize("target", [0.5, 8.0])
@@ -95,9 +97,9 @@ def test_the_group_value_is_that_of_all_ones_windows() -> None:
     assert spent["group_person"]["epsilon"] == pytest.approx(gaussian_epsilon(most * mu, 1e-5), rel=1e-2)
     spec, data = problem(strategy="dp_sgd(epsilon=1)", batch_size="full")
     overlapping = dataclasses.replace(data, about=dataclasses.replace(data.about, overlap=1))
-    signal = run(spec, overlapping).privacy["group_signal"]
-    assert signal["windows"] == 3
-    assert signal["epsilon"] == pytest.approx(gaussian_epsilon(3 * mu, 1e-5), rel=1e-2)
+    signal = run(spec, overlapping).privacy.group_signal
+    assert signal.windows == 3
+    assert signal.epsilon == pytest.approx(gaussian_epsilon(3 * mu, 1e-5), rel=1e-2)
 
 
 def test_feature_means_are_paid_from_the_same_budget() -> None:
@@ -277,7 +279,7 @@ def test_client_level_without_noise_or_clip_is_its_inner_strategy() -> None:
     np.testing.assert_allclose(
         [row.test_loss for row in ours.rounds], [row.test_loss for row in plain.rounds], rtol=1e-5
     )
-    assert ours.privacy["epsilon"] is None, "infinite"
+    assert ours.privacy.epsilon is None, "infinite"
 
 
 def test_client_level_noise_has_the_scale_that_is_accounted_for() -> None:
@@ -303,11 +305,11 @@ def test_an_update_is_clipped_at_the_office() -> None:
 def test_poisson_cohorts_vary_and_may_be_empty() -> None:
     record = run(*problem(strategy="dp_fedavg(noise_multiplier=0.1, sampling=poisson)", fraction=0.25, rounds=12))
     assert record.status == "ok"
-    assert record.privacy["sampling"] == "poisson"
-    assert (record.privacy["sampling_rate"], record.privacy["steps"]) == (0.25, 12)
+    assert record.privacy.sampling == "poisson"
+    assert (record.privacy.sampling_rate, record.privacy.steps) == (0.25, 12)
     fixed = run(*problem(strategy="dp_fedavg(noise_multiplier=0.1)", fraction=0.25, rounds=12))
-    assert fixed.privacy["sampling_rate"] == 1
-    assert 3 <= fixed.privacy["steps"] <= 12, "the rounds of who is in most"
+    assert fixed.privacy.sampling_rate == 1
+    assert 3 <= fixed.privacy.steps <= 12, "the rounds of who is in most"
 
 
 def test_an_update_that_is_not_finite_counts_as_none() -> None:

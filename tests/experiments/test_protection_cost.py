@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from experiments.engines import inprocess
@@ -37,7 +38,8 @@ def made(lent: Keys, strategy: str = "masked_sum") -> RunRecord:
 
 def protection(record: RunRecord) -> dict[str, Any]:
     assert record.protection is not None
-    return record.protection
+    found: dict[str, Any] = msgspec.to_builtins(record.protection)
+    return found
 
 
 @pytest.mark.parametrize("strategy", ["quantised", "masked_sum", "secagg"])

@@ -107,6 +107,11 @@ def test_partition_seed_fixes_the_split_alone() -> None:
     assert not np.array_equal(*first)
 
 
+def test_a_record_says_whether_its_partition_is_label_skewed() -> None:
+    told = {name: run(*problem(partition=name, rounds=1, min_examples=1)).partition for name in ("iid", "shards(2)")}
+    assert {name: one.label_skewed for name, one in told.items()} == {"iid": False, "shards(2)": True}
+
+
 def test_arms_send_nothing_and_centralised_takes_all_steps() -> None:
     for strategy in ("local", "centralised"):
         assert run(*problem(strategy=strategy)).cost.bytes_up == 0

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.spec import label_skewed
 from results.frame import frames
 from results.record import RunRecord, decode_fields
 from results.study import Study, family, studies
@@ -262,6 +263,7 @@ def _dealt(case: Case) -> dict[str, Any]:
             "moved": 700 if "0.1" in case.partition and case.seed == 0 else 0,
             "moved_share": 0.1 if "0.1" in case.partition and case.seed == 0 else 0.0,
             "marked": "0.1" in case.partition and case.seed == 0,
+            "label_skewed": label_skewed(case.partition),
         },
     }
 

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from results.record import RunRecord
+from results.sections import Privacy
 from tests.results.builder import record
 
 PERSONS = 21
@@ -91,7 +92,8 @@ def private(
         score=score + spread,
         test_f1_per_class=tuple(score - 0.02 * place + 2 * spread for place in range(6)),
     )
-    return msgspec.structs.replace(made, privacy=found | (changes or {}), final=final)
+    privacy = msgspec.convert(found | (changes or {}), Privacy)
+    return msgspec.structs.replace(made, privacy=privacy, final=final)
 
 
 def level(epsilon: float | None, noise: str, unit: str, clip: float | None, simulate: int | None) -> float:

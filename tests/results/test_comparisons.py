@@ -8,7 +8,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from experiments.spec import label_skewed
 from results.comparisons import best_table, compared, differences_table, ranks_table
+from results.frame import frames
 from results.persons import levels
 from results.record import RunRecord
 from results.render import to_csv
@@ -18,7 +20,7 @@ from results.statistics import (
     paired_probability_of_improvement,
     probability_of_improvement,
 )
-from results.study import Study, claim_seeds
+from results.study import Study, studies
 from results.tables import score_table
 from tests.results.builder import only_study, record
 
@@ -69,11 +71,35 @@ def test_skewed_labels_take_thirty_seeds(partition: str) -> None:
     assert table.shown.loc[0, "Best set"] == "fewer than 30 seeds"
 
 
+EVEN = ("iid", "dirichlet_even(alpha=0.5)", "dirichlet(alpha=10.0)", "quantity(alpha=0.1)", "by_person")
+UNEVEN = ("shards(classes=5)", "dirichlet(alpha=0.3)", "dirichlet_even(alpha=1e-05)", "majority(ratio=1)")
+
+
 def test_seeds_that_a_claim_takes() -> None:
-    for partition in ("iid", "dirichlet_even(alpha=0.5)", "dirichlet(alpha=10.0)", "quantity(alpha=0.1)", "by_person"):
-        assert claim_seeds(partition) == 10, partition
-    for partition in ("shards(classes=5)", "dirichlet(alpha=0.3)", "dirichlet_even(alpha=1e-05)"):
-        assert claim_seeds(partition) == 30, partition
+    study = only_study(record(partition=partition) for partition in (*EVEN, *UNEVEN))
+    assert study.claim_seeds == dict.fromkeys(EVEN, 10) | dict.fromkeys(UNEVEN, 30)
+
+
+def test_older_records_are_asked_for_by_their_notation() -> None:
+    older = [unsaid(record(partition=partition)) for partition in (*EVEN, *UNEVEN)]
+    assert [study.claim_seeds for study in studies(frames(older, label_skewed=label_skewed))] == [
+        dict.fromkeys(EVEN, 10) | dict.fromkeys(UNEVEN, 30)
+    ]
+    assert set(only_study(older).claim_seeds.values()) == {30}, "the careful answer of who cannot ask"
+
+
+def test_one_record_that_says_so_speaks_for_all_of_its_partition() -> None:
+    failed = record(partition="iid", status="failed", seed=1)
+    assert failed.partition is None
+    assert only_study([record(partition="iid"), failed, unsaid(record(partition="iid", seed=2))]).claim_seeds == {
+        "iid": 10
+    }
+
+
+def unsaid(made: RunRecord) -> RunRecord:
+    """As it was before records said whether their partition is label-skewed."""
+    assert made.partition is not None
+    return msgspec.structs.replace(made, partition=msgspec.structs.replace(made.partition, label_skewed=None))
 
 
 def test_a_significant_difference_below_the_least_detectable_is_no_claim() -> None:

@@ -24,6 +24,7 @@ from results.protection import protection_table
 from results.record import RunRecord
 from results.render import Table, to_csv, to_latex, to_markdown, to_text
 from results.report import report
+from results.sections import Privacy
 from results.statistics import half_width, least_detectable
 from results.store import Store
 from results.study import Study
@@ -34,6 +35,7 @@ from tests.results.private import EPSILONS, private, simulated, swept
 from tests.results.test_figures import can_be_read, texts
 
 AUDIT = {"auc": 0.56, "tpr_at_1pct": 0.031, "lower_bound": 0.42, "ceiling": 2.3, "canaries": 100, "unit": "window"}
+AUDIT |= {"included": 50, "guesses": 50, "right": 28, "confidence": 0.95, "delta": 1e-5}
 
 
 def made(table: Table | None) -> Table:
@@ -80,17 +82,17 @@ def test_it_comes_through_the_store_whole(store: Store) -> None:
         "audit_auc": 0.56,
         "audit_lower_bound": 0.42,
         "nested": False,
-        "public": ["rows of each office", "local steps"],
+        "public": ("rows of each office", "local steps"),
     }
     assert {name: one[name] for name in wanted} == wanted
-    assert [office["units"] for office in one["offices"]] == [1838] * 4
+    assert [office.units for office in one["offices"]] == [1838] * 4
     assert np.isnan(one["simulated_units"])
 
 
 def test_null_is_an_infinite_epsilon_and_a_missing_key_is_none() -> None:
     older = private(None)
     assert older.privacy is not None
-    known = {name: value for name, value in older.privacy.items() if name not in ("epsilon_rdp", "inner", "offices")}
+    known = msgspec.structs.replace(older.privacy, epsilon_rdp=msgspec.UNSET, inner=None, offices=None)
     [one] = frames([msgspec.structs.replace(older, privacy=known)]).privacy.to_dict("records")
     assert one["epsilon"] == one["person_epsilon"] == np.inf
     assert np.isnan(one["epsilon_rdp"])
@@ -214,7 +216,8 @@ def test_unfinished_runs_have_no_score() -> None:
 def test_windows_within_offices_have_a_row_of_their_own() -> None:
     inner = private().privacy
     outer = {"mechanism": "dp_fedavg", "unit": "office", "epsilon": 3.0, "noise": "server", "units": 4, "steps": 7}
-    both = msgspec.structs.replace(private(), privacy={**outer, "inner": "fedavg", "delta": 1e-5, "local": inner})
+    promise = Privacy(**outer, inner="fedavg", delta=1e-5, local=inner)
+    both = msgspec.structs.replace(private(), privacy=promise)
     table = made(privacy_table(only_study([both])))
     assert table.shown[["Unit", "Epsilon", "Steps"]].to_numpy().tolist() == [["office", "3", "7"], ["window", "8", "5"]]
     assert "the unit is an office" in said(table)
@@ -313,7 +316,10 @@ def test_persons_needed_are_interpolated() -> None:
 
 
 def test_persons_in_several_offices_are_not_counted_by_office() -> None:
-    runs = [msgspec.structs.replace(one, privacy=(one.privacy or {}) | {"units": 10}) for one in simulated(seeds=1)]
+    runs = [
+        msgspec.structs.replace(one, privacy=msgspec.structs.replace(one.privacy, units=10))
+        for one in simulated(seeds=1)
+    ]
     assert persons_needed(only_study(runs))["offices"].isna().all()
     assert "an office" not in " ".join(privacy_figures.needed_words(only_study(runs)))
 

@@ -22,7 +22,7 @@ OFFICE = (
     "name num_examples class_counts num_persons entropy js_distance validation_accuracy bytes_up bytes_down "
     "rejected dropped personal_accuracy"
 )
-PARTITION = "hash gini gini_normalised entropy js_distance information moved moved_share marked"
+PARTITION = "hash gini gini_normalised entropy js_distance information moved moved_share marked label_skewed"
 COST = (
     "train_s aggregate_s evaluate_s encrypt_s add_s decrypt_s keygen_s critical_s wall_s cpu_s bytes_up bytes_down "
     "encrypted_share clipped crypto_processes"

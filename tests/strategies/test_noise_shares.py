@@ -15,6 +15,7 @@ from experiments.engines import inprocess
 from experiments.errors import UserError
 from experiments.run import attempt, deal_rows, run, run_models, set_up
 from experiments.spec import RunSpec
+from results.sections import Group
 from strategies import StrategyError
 from strategies.maths.fixed_point import FixedPoint
 from strategies.maths.streams import ProtectionError
@@ -145,20 +146,20 @@ def test_every_protocol_has_the_bits_of_the_twin(protocol: str) -> None:
 
 def test_what_the_claim_says() -> None:
     privacy = run(*problem(strategy=CENTRAL)).privacy
-    assert privacy["epsilon"] == pytest.approx(gaussian_epsilon(math.sqrt(3) / 2, 1e-5), rel=1e-6)
-    assert privacy["noise"] == "shared"
-    assert privacy["observer"] == "server, other offices, reader of the model; 1 of the offices may pool what they know"
-    secagg = run(*problem(strategy=CENTRAL.replace("masked_sum", "secagg"))).privacy["observer"]
+    assert privacy.epsilon == pytest.approx(gaussian_epsilon(math.sqrt(3) / 2, 1e-5), rel=1e-6)
+    assert privacy.noise == "shared"
+    assert privacy.observer == "server, other offices, reader of the model; 1 of the offices may pool what they know"
+    secagg = run(*problem(strategy=CENTRAL.replace("masked_sum", "secagg"))).privacy.observer
     assert secagg.endswith("pool what they know with the server"), "the others' keys are shared"
-    alone = run(*problem(strategy=CENTRAL.replace("0.5))", "0.5, curious=0))"))).privacy["observer"]
+    alone = run(*problem(strategy=CENTRAL.replace("0.5))", "0.5, curious=0))"))).privacy.observer
     assert alone == "server, reader of the model", "an office knows its own share"
-    clear = run(*problem(strategy=CENTRAL.replace("masked_sum", "quantised"))).privacy["observer"]
+    clear = run(*problem(strategy=CENTRAL.replace("masked_sum", "quantised"))).privacy.observer
     assert clear == "other offices, reader of the model", "the server sees updates under one share each"
     local = run(*problem(strategy=LOCAL, **ONE_STEP)).privacy
-    assert local["noise"] == "shared"
+    assert local.noise == "shared"
     for proved in (privacy, local):
-        assert 1 <= proved["epsilon_integers"] / proved["epsilon"] < 1.005, "discrete and continuous are this close"
-    assert local["epsilon"] == pytest.approx(gaussian_epsilon(math.sqrt(3) / 2, 1e-5), rel=1e-6)
+        assert 1 <= proved.epsilon_integers / proved.epsilon < 1.005, "discrete and continuous are this close"
+    assert local.epsilon == pytest.approx(gaussian_epsilon(math.sqrt(3) / 2, 1e-5), rel=1e-6)
 
 
 def test_a_person_in_four_offices_moves_all_four() -> None:
@@ -169,7 +170,7 @@ def test_a_person_in_four_offices_moves_all_four() -> None:
     assert clients.workloads[0].private.spread == 4
     apart = run(*problem(strategy=person, partition="by_person", **ONE_STEP)).privacy
     iid = run(spec, data).privacy
-    assert iid["epsilon"] == pytest.approx(8, rel=1e-2) == pytest.approx(apart["epsilon"], rel=1e-2)
+    assert iid.epsilon == pytest.approx(8, rel=1e-2) == pytest.approx(apart.epsilon, rel=1e-2)
 
 
 def test_a_person_is_charged_for_the_busiest_office() -> None:
@@ -177,8 +178,8 @@ def test_a_person_is_charged_for_the_busiest_office() -> None:
     person = "masked_sum(bits=32, inner=dp_sgd(noise=shared, unit=person, epsilon=8, inner=fedavg(weighting=uniform)))"
     rounds = ", ".join(f"[{round_}, 0, update]" for round_ in range(1, 10))
     spent = run(*problem(strategy=person, **ONE_STEP, rounds=10, dropout=f"drop(schedule=[{rounds}])")).privacy
-    assert [office["steps"] for office in spent["offices"]] == [1, 10, 10, 10]
-    assert spent["epsilon"] == pytest.approx(8, rel=1e-2)
+    assert [office.steps for office in spent.offices] == [1, 10, 10, 10]
+    assert spent.epsilon == pytest.approx(8, rel=1e-2)
 
 
 def test_the_last_rounds_grid_is_checked_before_the_first() -> None:
@@ -190,7 +191,7 @@ def test_the_last_rounds_grid_is_checked_before_the_first() -> None:
 
 def test_without_noise_or_clip_there_are_no_shares() -> None:
     text = LOCAL.replace("noise_multiplier=2", "noise_multiplier=0, clip_norm=none")
-    assert run(*problem(strategy=text, **ONE_STEP)).privacy["epsilon"] is None
+    assert run(*problem(strategy=text, **ONE_STEP)).privacy.epsilon is None
 
 
 def test_an_update_longer_than_its_bound_is_not_sent() -> None:
@@ -233,7 +234,7 @@ def test_it_learns_under_little_noise() -> None:
     little = CENTRAL.replace("noise_multiplier=2", "noise_multiplier=0.01")
     record = run(*problem(strategy=little, rounds=6))
     assert record.final.score > 0.6
-    assert record.privacy["epsilon"] is None, "so little that clamped shares would show: no promise"
+    assert record.privacy.epsilon is None, "so little that clamped shares would show: no promise"
 
 
 def test_an_epsilon_at_which_clamped_shares_would_show_is_not_promised() -> None:
@@ -249,8 +250,8 @@ def test_an_epsilon_at_which_clamped_shares_would_show_is_not_promised() -> None
     record = run(spec, overlapping)
     assert "for the samples of one window, 3 windows: no promise" in describe(record)
     found = record.privacy
-    assert found["epsilon"] == pytest.approx(8, rel=1e-3)
-    assert found["group_signal"] == {"windows": 3, "epsilon": None, "delta": 1e-5, "accountant": "prv"}
+    assert found.epsilon == pytest.approx(8, rel=1e-3)
+    assert found.group_signal == Group(windows=3, epsilon=None, delta=1e-5, accountant="prv")
 
 
 def test_what_is_proved_for_the_integers_counts_all_that_was_released() -> None:
@@ -259,12 +260,12 @@ def test_what_is_proved_for_the_integers_counts_all_that_was_released() -> None:
         text = LOCAL.replace("noise_multiplier=2", f"epsilon=8, means={means}")
         for bits in (32, 20):
             found = run(*problem(strategy=text.replace("bits=32", f"bits={bits}"), **ONE_STEP)).privacy
-            assert found["epsilon"] == found["epsilon_integers"] == pytest.approx(8, rel=1e-4)
-            assert found["epsilon_integers"] > 8
+            assert found.epsilon == found.epsilon_integers == pytest.approx(8, rel=1e-4)
+            assert found.epsilon_integers > 8
     by_orders = LOCAL.replace("noise_multiplier=2", "epsilon=8, accountant=rdp")
     found = run(*problem(strategy=by_orders, **ONE_STEP)).privacy
-    assert found["epsilon"] == pytest.approx(8, rel=2e-3)
-    assert found["epsilon_integers"] < 0.97 * found["epsilon"], "the accountant that was asked for is the looser one"
+    assert found.epsilon == pytest.approx(8, rel=2e-3)
+    assert found.epsilon_integers < 0.97 * found.epsilon, "the accountant that was asked for is the looser one"
 
 
 def test_the_coarsest_grid_of_a_run_counts() -> None:
@@ -274,16 +275,16 @@ def test_the_coarsest_grid_of_a_run_counts() -> None:
     falling, constant = (
         run(*problem(strategy=text, lr_schedule=schedule, **options)).privacy for schedule in ("cosine", "constant")
     )
-    assert falling["epsilon_integers"] > constant["epsilon_integers"] * 1.0001
+    assert falling.epsilon_integers > constant.epsilon_integers * 1.0001
 
 
 def test_nothing_in_a_claim_under_shares_is_below_what_is_proved() -> None:
     found = run(*problem(strategy=LOCAL.replace("noise_multiplier=2", "epsilon=8"), **ONE_STEP)).privacy
-    for one in (*found["offices"], found["group_signal"]):
-        assert one["epsilon"] >= found["epsilon_integers"]
+    for one in (*found.offices, found.group_signal):
+        assert one.epsilon >= found.epsilon_integers
     little = run(*problem(strategy=LOCAL.replace("noise_multiplier=2", "noise_multiplier=0.05"), **ONE_STEP)).privacy
-    assert little["epsilon"] is None
-    assert [one["epsilon"] for one in little["offices"]] == [None] * 4
+    assert little.epsilon is None
+    assert [one.epsilon for one in little.offices] == [None] * 4
 
 
 def test_the_grid_has_room_for_what_single_precision_adds() -> None:
@@ -316,4 +317,4 @@ def test_a_run_that_fails_has_spent_all_of_its_budget() -> None:
     text = "masked_sum(bits=32, min_offices=4, inner=dp_sgd(epsilon=8, noise=shared, inner=fedavg(weighting=uniform)))"
     record, _ = attempt(*problem(strategy=text, dropout="drop(schedule=[[2, 0, update]])", **ONE_STEP))
     assert record.status == "failed"
-    assert record.privacy["epsilon"] == pytest.approx(8, rel=1e-3)
+    assert record.privacy.epsilon == pytest.approx(8, rel=1e-3)

@@ -149,7 +149,7 @@ def test_an_office_whose_update_is_not_finite_sends_none(
     assert [office.rejected for office in record.offices] == [0, 1, 0, 0]
     assert "round 2, client 1: its update is not finite" in caplog.text
     assert record.protection is not None
-    assert record.protection["error"] <= record.protection["error_bound"]
+    assert record.protection.error <= record.protection.error_bound
     other, without_it = gone(protocol, 1, bits=12)
     assert record.rounds == other.rounds
     assert np.array_equal(model, without_it)

@@ -38,7 +38,7 @@ def told(record: RunRecord) -> object:
     return (
         (record.status, record.error, record.filtered, record.rounds, record.final, record.partition),
         [(office.name, office.rejected, office.validation_accuracy) for office in record.offices],
-        (record.cost.clipped, seen["clipped_share"], seen["error"], seen["error_bound"]),
+        (record.cost.clipped, seen.clipped_share, seen.error, seen.error_bound),
     )
 
 
@@ -193,10 +193,10 @@ def test_what_a_run_cost_is_in_its_record(protocol: str) -> None:
     assert cost.critical_s <= cost.encrypt_s + cost.add_s + cost.decrypt_s
     assert cost.encrypted_share == (0.0 if protocol == "quantised" else 1.0)
     assert cost.crypto_processes == 1
-    assert (seen["protocol"], seen["bits"], seen["rounding"], seen["clip"]) == (protocol, 16, "nearest", "auto")
-    assert (seen["rounds"], seen["measured_rounds"], seen["min_offices"]) == (3, 3, 3)
-    assert seen["assumption"] == strategy.assumes
-    assert (cost.clipped, seen["clipped_share"]) == (0, 0.0)
+    assert (seen.protocol, seen.bits, seen.rounding, seen.clip) == (protocol, 16, "nearest", "auto")
+    assert (seen.rounds, seen.measured_rounds, seen.min_offices) == (3, 3, 3)
+    assert seen.assumption == strategy.assumes
+    assert (cost.clipped, seen.clipped_share) == (0, 0.0)
     assert all(office.bytes_up > 0 and office.bytes_down > 0 for office in record.offices)
 
 
@@ -213,7 +213,7 @@ def test_a_round_in_clear_costs_nothing(protocol: str) -> None:
     assert sides.server.prepared.server.keywords["measured"] == sides.prepared.protection.keys.measured == ONE
     assert one.cost.encrypt_s > 0
     assert one.protection is not None
-    assert one.protection["measured_rounds"] == 1
+    assert one.protection.measured_rounds == 1
 
 
 @pytest.mark.parametrize("protocol", [name for name in PROTECTED if name != "secagg"])  # whose keys ride ahead
@@ -222,10 +222,13 @@ def test_bytes_are_counted_in_the_rounds_that_are_measured(protocol: str) -> Non
     whole = result(strategy, ALL)[0]
     assert whole.protection is not None
     for way in ("up", "down"):
-        parts = [result(strategy, frozenset({round_}))[0].protection[f"measured_bytes_{way}"] for round_ in (1, 2, 3)]  # type: ignore[index]
+        parts = [
+            getattr(result(strategy, frozenset({round_}))[0].protection, f"measured_bytes_{way}")
+            for round_ in (1, 2, 3)
+        ]
         # a lattice's ciphertexts are not all of one length
         assert sum(parts) == pytest.approx(
-            whole.protection[f"measured_bytes_{way}"], rel=1e-3 if protocol in LATTICES else 0
+            getattr(whole.protection, f"measured_bytes_{way}"), rel=1e-3 if protocol in LATTICES else 0
         )
         slack = 1.001 if protocol in LATTICES else 1
         assert 0 < sum(parts) <= slack * getattr(whole.cost, f"bytes_{way}"), "the set-up is of no round"
@@ -238,8 +241,8 @@ def test_clipped_values_are_counted(protocol: str) -> None:
     seen = record.protection
     assert seen is not None
     assert record.cost.clipped > 500, "of 3 x 4 x 83"
-    assert seen["clipped_share"] == record.cost.clipped / (3 * 4 * 83)
-    assert seen["error"] > seen["error_bound"], "which holds where nothing is clipped"
+    assert seen.clipped_share == record.cost.clipped / (3 * 4 * 83)
+    assert seen.error > seen.error_bound, "which holds where nothing is clipped"
 
 
 @pytest.mark.parametrize("protocol", PROTECTED)

@@ -53,9 +53,9 @@ def test_one_round_is_the_float_strategys_to_the_bound(inner: FedAvg, bits: int)
     seen, server_lr = ours.protection, getattr(inner, "server_lr", 1.0)
     assert seen is not None
     assert ours.cost.clipped == 0
-    assert seen["error"] <= seen["error_bound"]
+    assert seen.error <= seen.error_bound
     ulp = np.spacing(np.abs(floats).max())  # the float strategy rounds its mean, both round the model
-    assert np.abs(model - floats).max() <= server_lr * seen["error_bound"] + 4 * ulp
+    assert np.abs(model - floats).max() <= server_lr * seen.error_bound + 4 * ulp
     assert bits > 12 or not np.array_equal(model, floats)
     if bits >= 24:
         assert ours.rounds[0].test_accuracy == plain.rounds[0].test_accuracy
@@ -70,7 +70,7 @@ def test_the_measured_error_keeps_to_the_bound_where_nothing_is_clipped(bits: in
     seen = record.protection
     assert seen is not None
     assert clip == "auto" or record.cost.clipped == 0
-    assert record.cost.clipped or 0 < seen["error"] <= seen["error_bound"]
+    assert record.cost.clipped or 0 < seen.error <= seen.error_bound
 
 
 def test_many_rounds_of_many_bits_end_where_the_float_strategy_ends() -> None:
