@@ -103,10 +103,14 @@ class ClientSide:
             learning_rate(self.spec, number),
             self.workloads[office].steps,
             self.spec.optimizer.momentum,
-            self.spec.model.layout(self.x.shape[1:], self.classes),
+            self._layout,
             office,
             config or {},
         )
+
+    @cached_property
+    def _layout(self) -> tuple[int, ...]:
+        return self.spec.model.layout(self.x.shape[1:], self.classes)
 
     @cached_property
     def _evaluator(self) -> Evaluator:
