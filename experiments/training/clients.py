@@ -110,7 +110,8 @@ class ClientSide:
 
     @cached_property
     def _layout(self) -> tuple[int, ...]:
-        return self.spec.model.layout(self.x.shape[1:], self.classes)
+        layout: tuple[int, ...] = self.spec.model.layout(self.x.shape[1:], self.classes)
+        return layout
 
     @cached_property
     def _evaluator(self) -> Evaluator:
