@@ -12,12 +12,13 @@ STAMP := .venv/.installed
 help:  ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(STAMP)  ## Create .venv and install what is pinned in constraints.txt
+install: $(STAMP)  ## Create .venv, install what is pinned in constraints.txt, compile the kernels
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed; {sys.executable} is {v[0]}.{v[1]}. Try: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt '.[dev]'
+	@$(RUN) experiments.training.machine_code
 	@touch $@
 
 sweep: $(STAMP)  ## Run what is missing of a grid, then its tables and figures (GRID=pilot)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
-import inspect
+import importlib
 import os
 import select
 import signal
@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments import ANY_PATH, PATH_VARIABLES
-from experiments.data import SOURCES, DataError
+from experiments.data import DataError
 from experiments.errors import UserError
-from experiments.notation import canonical, nearest, registry_name
-from experiments.spec import PARTITIONS, STRATEGIES, RunSpec
+from experiments.spec import RunSpec
 from partitions import PartitionError
 from results import ResultsError
 from strategies import StrategyError
@@ -33,16 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
     options = parser().parse_args(arguments)
     try:
-        if options.command == "list":
-            status = listing(options.name)
-            sys.stdout.flush()  # here, where a reader that has gone is no error
-            return status
         if options.command == "bench" and arguments is None:
             widen()
-        from experiments import commands  # imports PyTorch, which help and list do without
-
-        status = int(getattr(commands, options.command)(options))
-        sys.stdout.flush()
+        # Only now, and only this one: what the others stand on takes seconds to load.
+        command = importlib.import_module(f"experiments.commands.{options.command}")
+        status = int(command.main(options))
+        sys.stdout.flush()  # here, where a reader that has gone is no error
         return status
     except USER_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
@@ -217,10 +212,10 @@ def parser() -> argparse.ArgumentParser:
     )
     check.add_argument("--workers", type=int, metavar="N", help="runs at a time (default: all cores)")
     _places(check)
-    check.set_defaults(command="baselines")
+    check.set_defaults(command="check")
 
     known = commands.add_parser(
-        "list", help="what there is", description="Strategies, partitions, data sets and grids."
+        "list", help="what there is", description="Strategies, partitions, losses, data sets, corruptions and grids."
     )
     known.add_argument("name", nargs="?", help="one of them, with all its options")
     known.set_defaults(command="list")
@@ -252,61 +247,6 @@ def _places(command: argparse.ArgumentParser, data: bool = True) -> None:
 
 def _how(command: argparse.ArgumentParser) -> None:
     command.add_argument("--engine", default="inprocess", help="inprocess or simulation (default: inprocess)")
-
-
-def listing(name: str | None = None) -> int:
-    """What a grid can name, each with the first sentence of its docstring; or one of them with its options.
-
-    Raises:
-        UserError: nothing has that name.
-    """
-    from experiments.grid import FOLDER, load_grid
-
-    registries = {"Strategies": STRATEGIES, "Partitions": PARTITIONS, "Data sets": SOURCES}
-    if name is not None:
-        grid = FOLDER / f"{name}.yaml"
-        if grid.exists():
-            print(grid.read_text(encoding="utf-8"), end="")
-            return 0
-        known: dict[str, type] = {}
-        for registry in registries.values():
-            known |= {registry_name(cls): cls for cls in registry.values()}
-        cls = known.get(name) or known.get(name.replace("-", "_"))
-        if cls is None:
-            raise UserError(f"nothing is called {name!r}{nearest(name, known)}")
-        print(
-            signature(registry_name(cls), cls),
-            inspect.getdoc(sys.modules[cls.__module__]),
-            inspect.getdoc(cls),
-            sep="\n\n",
-        )
-        return 0
-    for heading, registry in registries.items():
-        print(heading)
-        for cls in registry.values():
-            print(f"  {signature(registry_name(cls), cls):60} {summary(cls)}")
-    print("Grids")
-    for path in sorted(FOLDER.glob("*.yaml")):
-        print(f"  {path.stem:60} {load_grid(path.stem).title}")
-    return 0
-
-
-def signature(name: str, cls: type) -> str:
-    """`name(key=default, ...)`."""
-    parts = []
-    for field in sorted(dataclasses.fields(cls), key=lambda field: field.kw_only is True):
-        if field.metadata.get("rest"):
-            parts.append("...")
-        elif field.default_factory is not dataclasses.MISSING:
-            parts.append(f"{field.name}={canonical(field.default_factory())}")
-        else:
-            parts.append(f"{field.name}={'' if field.default is dataclasses.MISSING else field.default}")
-    return f"{name}({', '.join(parts)})" if parts else name
-
-
-def summary(cls: type) -> str:
-    """The first line of the module that a class stands in: a file opens with its idea."""
-    return (sys.modules[cls.__module__].__doc__ or "").strip().partition("\n")[0]
 
 
 if __name__ == "__main__":

@@ -230,13 +230,15 @@ def reference(spec: RunSpec, data: RunData, offices: Deal, canaries: Canaries, f
     """
     if canaries.unit != "window":
         return None
-    from experiments.run import set_up  # which reaches this module
+    from experiments.run import corrupted, set_up  # which reaches this module
 
     ours = spec.strategy.local_dp
     plain: Strategy = FedAvg()
     if ours is not None:
         plain = DpSgd(inner=plain, noise_multiplier=0.0, clip_norm=ours.clip_norm, delta=ours.delta)
-    spec = dataclasses.replace(spec, strategy=plain, audit=False, dropout=None, seed=spec.seed + ANOTHER)
+    # The canaries are scored by the labels that the run trained on, which another seed would spoil in another way.
+    data = corrupted(spec, data, offices)
+    spec = dataclasses.replace(spec, strategy=plain, audit=False, dropout=None, corrupt=None, seed=spec.seed + ANOTHER)
     never = np.union1d(canaries.units, canaries.idle)
     offices = dataclasses.replace(
         offices,

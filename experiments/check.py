@@ -6,7 +6,6 @@ measured anew, their jitter from several runs a seed whose first weights were mo
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from experiments.repeat import GRID, Cells, Part, cell_of, outcomes, prepare
 from experiments.run import nested
 from results.baselines import Baselines, Cell, CellKey, Jitter, Outcome, Outcomes, jitter, read, write
 from results.render import to_text
+from results.store import check_writable
 from results.verdicts import Judgement, Verdict, changes, judge, summary, table
 from strategies import Strategy
 
@@ -65,7 +65,7 @@ def check(options: Options) -> tuple[str, int]:
     for part in parts:
         _comparable(part, committed[part.name], options)
     if options.update:
-        _writable(options.path(parts[0].name).parent)
+        check_writable(options.path(parts[0].name).parent)
     started = perf_counter()
     provenance.commit()  # looked up once, and now: files may be edited while the runs are made
     found, seconds = outcomes(parts, options.workers)
@@ -97,20 +97,6 @@ def _comparable(part: Part, old: Baselines | None, options: Options) -> None:
         elsewhere.append(f"{part.head.draws} moved runs a seed (baseline: {old.draws})")
     if options.update and elsewhere:
         raise UserError(f"--update --only: {path} was made elsewhere ({'; '.join(elsewhere)}); leave --only out")
-
-
-def _writable(folder: Path) -> None:
-    """Refuse a folder that cannot be written before minutes of runs, not after.
-
-    Raises:
-        UserError: it cannot.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --results") from None
 
 
 def _judge(

@@ -13,8 +13,10 @@ CLIPPED_MUCH = 1e-3  # of the values: worth a warning
 def describe(record: RunRecord) -> str:
     """A run in a few lines."""
     spec = record.spec
-    trained = rule(spec["strategy"], spec.get("loss"))
-    lines = [f"run {record.run_id}: {trained} on {record.data.title}, {spec['partition']}, {record.status}"]
+    what = rule(spec["strategy"], spec.get("loss"))
+    lines = [f"run {record.run_id}: {what} on {record.data.title}, {spec['partition']}, {record.status}"]
+    if spec.get("corrupt"):
+        lines.append(f"corrupted: {spec['corrupt']}")
     final = record.final
     if final is not None:
         last = min(LAST_ROUNDS, len(record.rounds))

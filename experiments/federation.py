@@ -15,7 +15,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +77,7 @@ class PlainServer:
     Args:
         strategy: one of ours.
         federation: what it may know.
-        until: the last round, after which offices score the models of their own, if they have any.
+        until: the last round, after which offices score the models of their own, and send what `Strategy.after` says.
     """
 
     def __init__(self, strategy: Strategy, federation: Federation, until: int | None = None) -> None:
@@ -87,7 +87,21 @@ class PlainServer:
         self.taken = [0] * federation.clients  # the last round in which each office's update was taken
 
     def begin(self, post: Post) -> None:
-        """Nothing has to be set up."""
+        """Before the first round, the sum of what all offices send once, where the strategy asks for it."""
+        if self.state is None and self.strategy.overrides("before"):
+            self.federation = replace(self.federation, before=self._total("before", {}, post))
+
+    def _total(self, phase: str, arrays: Mapping[str, Any], post: Post) -> dict[str, Any]:
+        """The sum, by name, of what all offices answer to a phase.
+
+        Raises:
+            RuntimeError: one did not answer.
+        """
+        answers = post.query({office: Letter({"phase": phase}, dict(arrays)) for office in post.everyone})
+        if len(answers) < len(post.everyone):
+            raise RuntimeError(f"{phase}: {len(answers)} of {len(post.everyone)} offices answered; all are needed")
+        sent = [answers[office].arrays for office in sorted(answers)]
+        return {name: sum(arrays[name].astype(np.float64) for arrays in sent) for name in sent[0]}
 
     def broadcast(self, number: int, x: Any, post: Post) -> Letter | Mapping[int, Letter]:
         """The model and what the strategy adds to it; to each office its own model where offices have such."""
@@ -127,6 +141,9 @@ class PlainServer:
         if new is None:
             raise RuntimeError(f"round {number}: {type(strategy).__name__} aggregated nothing")
         self.x, self.state = new.astype(self.x.dtype, copy=False), state
+        if number == self.until and strategy.overrides("after"):
+            total = self._total("after", {"w": self.x}, post)
+            self.x = strategy.finish(self.x, total, state).astype(self.x.dtype, copy=False)
         if not losses or len(losses) < len(told):  # under differential privacy no office tells its loss
             return self.x, None
         if strategy.own_models:
@@ -292,19 +309,19 @@ class ServerSide:
             poisson=prepared.poisson,
         )
 
-    def strategy(self, until: int) -> FlowerStrategy:
+    def strategy(self) -> FlowerStrategy:
         """The Flower strategy that runs the rounds."""
         federation = Federation(self.clients, self.spec.cohort(self.clients), self.spec.seed)
         prepared = self.prepared
 
         def adapted(strategy: Strategy) -> FlowerStrategy:
-            return Adapter(PlainServer(strategy, federation, until))
+            return Adapter(PlainServer(strategy, federation, self.spec.rounds))
 
         if prepared.flower is not None:
             found: FlowerStrategy = prepared.flower(federation, adapted)
             return found
         if prepared.server is not None:
-            return Adapter(prepared.server(federation, until=until))
+            return Adapter(prepared.server(federation, until=self.spec.rounds))
         return adapted(prepared.strategy)
 
     def arrays(self) -> ArrayRecord:
@@ -326,7 +343,7 @@ class ServerSide:
             seed = int(stream(spec.seed, Purpose.STRATEGY).integers(2**32))
             random.seed(seed)
             np.random.seed(seed)  # noqa: NPY002
-        strategy, arrays, watch = self.strategy(until), self.arrays(), _Watch(self)
+        strategy, arrays, watch = self.strategy(), self.arrays(), _Watch(self)
         held = vars(strategy.server if isinstance(strategy, Adapter) else strategy)
         if start:
             watch.outcome = copy.deepcopy(start.outcome)

@@ -5,7 +5,8 @@
     seed: [0, 1, 2]
     rounds: 25
 
-A key is an option of `run` under its own name; a list makes it an axis. `strategy: examples` stands for every
+A key is an option of `run` under its own name; a list makes it an axis. A strategy may be a rule, as
+`fedavg + logit_adjusted(tau=1)`, which sets the loss as well. `strategy: examples` stands for every
 registered strategy's own examples, so that a grid of all strategies has no list to keep; a strategy that has the bits
 of another, as a protected sum has those of its plain twin, is left out. Seeds are paired: for one seed every strategy
 sees the same partition, first weights and test rows, because none of those depends on the strategy.
@@ -175,8 +176,8 @@ def _find(grid: str, options: Mapping[str, Any], variants: Sequence[Mapping[str,
         known = [name for one in (options, *variants) for name in one]
         raise UserError(f"--only {key}={wanted}: grid {grid} does not set {key}{nearest(key, known)}")
     values = [value for one in found for value in (one if isinstance(one, list) else [one])]
-    canonical = RunSpec.from_options({key: wanted}).options()[key]
+    asked = RunSpec.from_options({key: wanted})
     for value in values:
-        if RunSpec.from_options({key: value}).options()[key] == canonical:
+        if RunSpec.from_options({key: value}) == asked:  # the whole of it: a rule sets the loss, too
             return value
     raise UserError(f"--only {key}={wanted}: grid {grid} has {', '.join(map(str, values))}")

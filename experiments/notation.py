@@ -10,6 +10,10 @@ defaults. That text is what is hashed and shown, so two ways of writing the same
 
     canonical(build(parse("fedprox(0.01)"), strategies)) == "fedprox(mu=0.01)"
 
+A *rule* is a strategy and what its local training minimises, written with a plus sign:
+
+    fedavg + logit_adjusted(tau=1)
+
 Arguments are read by Python's own parser (`ast`, never `eval`): the notation is a subset of Python's call syntax.
 """
 
@@ -29,6 +33,7 @@ from experiments.errors import UserError
 
 _NAME = re.compile(r"\s*([A-Za-z_][\w-]*)\s*(\(.*\))?\s*", re.DOTALL | re.ASCII)
 _CONSTANTS = {"true": True, "false": False, "none": None, "null": None}
+_PIECE = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|.", re.DOTALL)  # a quoted string, or a character
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,18 @@ def parse(text: str) -> Call:
     if not (isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name)):
         raise UserError(f"cannot read {text!r}: expected one pair of parentheses after {name}")
     return Call(name, *_arguments(tree, text))
+
+
+def terms(text: str) -> list[str]:
+    """The texts between the plus signs of a rule; those inside of parentheses or quotes are part of a value."""
+    found, depth = [""], 0
+    for piece in _PIECE.findall(text):
+        depth += (piece in "([") - (piece in ")]")
+        if piece == "+" and depth == 0:
+            found.append("")
+        else:
+            found[-1] += piece
+    return [term.strip() for term in found]
 
 
 def _arguments(node: ast.Call, text: str) -> tuple[tuple[Any, ...], tuple[tuple[str, Any], ...]]:

@@ -75,7 +75,7 @@ def load_data(specs: Iterable[RunSpec], path: Path | None, may_fall_back: bool, 
 
 def check(loaded: Loaded, specs: Iterable[RunSpec] | None = None, engine: str = "inprocess") -> None:
     """Deal every split, build every model and server and hold every promise of privacy against its data once: what
-    cannot run is told before anything is trained.
+    cannot run is told before anything is trained. Then the kernels are compiled, on a machine that never did.
 
     Args:
         specs: those that are to be run, all by default.
@@ -83,9 +83,12 @@ def check(loaded: Loaded, specs: Iterable[RunSpec] | None = None, engine: str = 
     Raises:
         PartitionError, StrategyError, UserError: as a run would.
     """
+    from experiments.training import machine_code  # numba: a third of a second that planning alone does without
+
     flower.quiet()
     deals: dict[tuple[object, ...], Deal] = {}
     seen = set()
+    kernels: set[str] = set()
     for spec in loaded.specs if specs is None else specs:
         data = loaded.data[data_key(spec)]
         split = (data_key(spec), spec.partition, spec.clients, spec.min_examples, spec.validation, spec.split_seed)
@@ -97,10 +100,17 @@ def check(loaded: Loaded, specs: Iterable[RunSpec] | None = None, engine: str = 
             audit.check(spec, engine)
             dealt = [Workload(rows, steps_a_round(spec, len(rows))) for rows in deals[split].train]
             workloads = spec.strategy.regroup(dealt)
-            spec.model.module(data.train.x.shape[1:], len(data.about.classes))
+            shape, classes = data.train.x.shape[1:], len(data.about.classes)
+            kernels |= set(machine_code.modules_of(spec, shape, classes))
+            if spec.model.widths(shape, classes) is None:  # else it takes any rows, and PyTorch is not needed
+                spec.model.module(shape, classes)
             spec.strategy.check(setting_of(spec, data, workloads))
+            if spec.corrupt:
+                spec.corrupt.check(len(dealt))
             if spec.dropout:
                 spec.dropout.check(spec.strategy.phases, len(workloads), spec.rounds)
+    # Last, so that a mistake is told at once; and before any worker starts, so that all of them find it done.
+    machine_code.load(kernels)
 
 
 @dataclass(frozen=True)
@@ -127,7 +137,7 @@ def plan(specs: Iterable[RunSpec], store: Store, engine: str, rerun_stale: bool 
         if glance is None or glance.status == "failed":
             todo.append(spec)
             continue
-        key = (type(spec.partition), spec.strategy, type(spec.dataset))
+        key = (type(spec.partition), spec.strategy, type(spec.dataset), type(spec.loss), type(spec.corrupt), spec.audit)
         hashes.setdefault(key, sources(spec, engine))
         old = glance.sources_hash != hashes[key]
         if old and rerun_stale:

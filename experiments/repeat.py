@@ -18,7 +18,6 @@ from experiments.spec import RunSpec
 from experiments.sweep import sweep
 from partitions import PartitionError
 from results.baselines import Baselines, CellKey, Outcome
-from results.rules import rule
 from results.store import Store
 from strategies import StrategyError
 
@@ -84,8 +83,7 @@ def prepare(only: Sequence[str], quick: bool, path: Path | None) -> tuple[list[P
 
 def cell_of(spec: RunSpec) -> CellKey:
     """The cell that a run belongs to."""
-    options = spec.options()
-    return CellKey(options["partition"], rule(options["strategy"], options["loss"]))
+    return CellKey(spec.options()["partition"], spec.rule)
 
 
 def _dataset(spec: RunSpec) -> str:

@@ -1,6 +1,6 @@
 """One run, start to end: spec and data in, record out.
 
-    deal the training rows -> standardise -> an engine runs the federation -> the record
+    deal the training rows -> corrupt -> standardise -> an engine runs the federation -> the record
 
 The caller loads the data and hands training and test rows apart; a tuning run is given no test rows.
 """
@@ -29,6 +29,7 @@ from experiments.engines.grid import cohort_of
 from experiments.errors import UserError
 from experiments.federation import Checkpoint, Outcome, ServerSide
 from experiments.notation import canonical
+from experiments.offices import OFFICES
 from experiments.seeds import Purpose, sequence, stream
 from experiments.spec import DEFAULT_CLIENTS, RunSpec
 from experiments.training.clients import ClientSide, measured
@@ -39,7 +40,6 @@ from results.record import RunRecord, decode_fields
 from strategies.base import Prepared, Setting, Strategy, Workload
 
 LAST_ROUNDS = 5  # the score is the mean over these; fixed before any run
-OFFICES = ("CBS", "ISTAT", "ONS", "STATCAN")
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,7 @@ def run_models(
         UserError, PartitionError, StrategyError: the spec does not fit the data; nothing was trained.
         RuntimeError: the run failed.
     """
+    _make_ready(spec, data, engine)
     wall, cpu = perf_counter(), process_time()
     if spec.audit:
         _audit().check(spec, engine)
@@ -129,6 +130,15 @@ def run_models(
     record = _record(spec, data, offices, outcome, engine)
     _add_sections(record, spec, data, offices, sides, outcome)
     return decode_fields(record), outcome.models
+
+
+def _make_ready(spec: RunSpec, data: RunData, engine: str) -> None:
+    """What is done once a process or once a machine, and before the clock, for it is no cost of a run: load what
+    trains and scores, compile it on a new machine, hash the sources."""
+    from experiments.training import machine_code  # numba, which what only plans or reads runs does without
+
+    machine_code.make_ready(spec, data.train.x.shape[1:], len(data.about.classes))
+    sources(spec, engine)
 
 
 def _add_sections(
@@ -156,6 +166,7 @@ def advance(
         the record, of status `stopped` where rounds are left, with the figures of the rounds so far and the bits of a
         run that was never stopped; and where to go on from, None if it diverged.
     """
+    _make_ready(spec, data, "inprocess")
     wall, cpu = perf_counter(), process_time()
     offices = deal_rows(spec, data)
     sides = set_up(spec, data, offices)
@@ -238,6 +249,7 @@ class Sides:
 
 def set_up(spec: RunSpec, data: RunData, offices: Deal, moved: int = 0, keys: Any = None) -> Sides:
     """Prepare the strategy and the rows; `moved` and `keys` as in `run_models`."""
+    data = corrupted(spec, data, offices)
     classes, shape, strategy = len(data.about.classes), data.train.x.shape[1:], spec.strategy
     canaries = _audit().plan(spec, data, offices) if spec.audit else None
     rows_of = map(canaries.planned, offices.train) if canaries else offices.train
@@ -270,6 +282,25 @@ def set_up(spec: RunSpec, data: RunData, offices: Deal, moved: int = 0, keys: An
     # The model lives with the offices, and so do the rows that it is scored on.
     server = ServerSide(spec, for_server, np.empty(0, np.float32), len(held), classes, shape, None, ())
     return Sides(server, dataclasses.replace(clients, test=test, validation=validation), prepared, first)
+
+
+def corrupted(spec: RunSpec, data: RunData, offices: Deal) -> RunData:
+    """The data as it is trained on: with the rows of one office spoilt, where `--corrupt` asks for it.
+
+    The deal is left alone, so a record counts labels as they were dealt.
+
+    Raises:
+        UserError: the run has no such office.
+    """
+    corruption = spec.corrupt
+    if corruption is None:
+        return data
+    corruption.check(len(offices.train))
+    # Which rows are spoilt belongs to the split: a fixed partition seed fixes it, too.
+    rng = stream(spec.split_seed, Purpose.CORRUPTION, client=corruption.office)
+    rows, classes = data.train, len(data.about.classes)
+    x, y = corruption.applied(rows.x, rows.y, offices.train, offices.validation, classes, rng)
+    return dataclasses.replace(data, train=dataclasses.replace(rows, x=x, y=y))
 
 
 def setting_of(
@@ -419,6 +450,8 @@ def sources(spec: RunSpec, engine: str) -> str:
     modules |= {type(part).__module__ for part in (spec.partition, spec.dataset, *strategies)}
     if any(strategy.private for strategy in strategies):
         modules.add("experiments.training.private")
+    if spec.corrupt:
+        modules.add(type(spec.corrupt).__module__)
     if spec.audit:
         modules.add("experiments.audit")
     own = {path.rpartition(".")[0] for path in (getattr(strategy, "path", None) for strategy in strategies) if path}

@@ -31,6 +31,7 @@ class Purpose(IntEnum):
     SAMPLING = 9
     SHARE = 10
     AUDIT = 11
+    CORRUPTION = 12
 
 
 def sequence(seed: int, purpose: Purpose, round_: int = 0, client: int = 0) -> np.random.SeedSequence:

@@ -17,18 +17,23 @@ from functools import cache, cached_property
 from typing import Any
 
 from experiments.data import SOURCES
+from experiments.data.corruption import Corruption
 from experiments.data.dataset import Source
 from experiments.dropout import DROPOUTS, Drop
 from experiments.errors import UserError
-from experiments.notation import build, canonical, nearest, parse
+from experiments.notation import build, canonical, nearest, parse, terms
 from experiments.registry import Folder
+from experiments.training.losses.base import Loss
 from experiments.training.models import MODELS
-from experiments.training.optimizers import LOSSES, OPTIMIZERS
+from experiments.training.optimizers import OPTIMIZERS
 from partitions import Fold, Partition
+from results.rules import LOSS, rule
 from strategies import Strategy
 
 STRATEGIES = Folder("strategies", Strategy)
 PARTITIONS = Folder("partitions", Partition)
+LOSSES = Folder("experiments.training.losses", Loss)
+CORRUPTIONS = Folder("experiments.data.corruption", Corruption)
 FOLDS = {"fold": Fold}
 DEFAULT_CLIENTS = 4  # the pilot's offices
 
@@ -145,9 +150,9 @@ class RunSpec:
     test_persons: Any = option("official", _test_persons, "official, or fold(i, of=6)")
     partition: Partition = option("iid", _PARTITION, "who holds which rows")
     partition_seed: int | None = option(
-        None, _optional(_whole(0)), "seed of partition and validation persons, if not --seed"
+        None, _optional(_whole(0)), "seed of partition, validation persons and corruption, if not --seed"
     )
-    strategy: Strategy = option("fedavg", _built(STRATEGIES, "strategy"), "how updates are combined")
+    strategy: Strategy = option("fedavg", _built(STRATEGIES, "strategy"), "how updates are combined (+ a loss)")
     clients: int = option(DEFAULT_CLIENTS, _whole(1), "number of offices")
     fraction: float = option(1.0, _number(0, 1, open_low=True), "share of the offices that trains in a round")
     rounds: int = option(25, _whole(1), "rounds of training")
@@ -159,7 +164,9 @@ class RunSpec:
         "constant", _one_of("constant", "linear", "cosine"), "learning rate over rounds: constant, linear or cosine"
     )
     optimizer: Any = option("sgd", _built(OPTIMIZERS, "optimizer"), "sgd(momentum=0, weight_decay=0)")
-    loss: Any = option("cross_entropy", _built(LOSSES, "loss"), "what local training minimises: cross_entropy")
+    loss: Any = option(
+        LOSS, _built(LOSSES, "loss"), "what local training minimises: cross_entropy, logit_adjusted(tau=1)"
+    )
     model: Any = option("mlp", _built(MODELS, "model"), "mlp(hidden=[128, 64]) or cnn1d(channels=[32, 64])")
     validation: Any = option(0.2, _validation, "validation persons: 0, a share, or fold(i, of=5)")
     standardise: str = option(
@@ -173,6 +180,11 @@ class RunSpec:
         None,
         _optional(_built(DROPOUTS, "dropout")),
         "offices that vanish in a round, e.g. drop(rate=0.1, phase=update)",
+    )
+    corrupt: Corruption | None = option(
+        None,
+        _optional(_built(CORRUPTIONS, "corruption")),
+        "one office's rows are spoilt, e.g. label_noise(office=CBS, rate=0.4)",
     )
     reject_nonfinite: bool = option(True, _truth, "leave out updates that are not finite or absurdly long")
     trainer: str = option(
@@ -189,7 +201,7 @@ class RunSpec:
         Raises:
             UserError: an unknown option, or a value out of its range.
         """
-        given = {key.replace("-", "_"): value for key, value in options.items()}
+        given = _split_rule({key.replace("-", "_"): value for key, value in options.items()})
         fields = {field.name: field for field in dataclasses.fields(cls)}
         if given.get("local_steps") is not None and "local_epochs" in given and given["local_epochs"] != 1:
             raise UserError("local_steps and local_epochs both say how long an office trains; set one of them")
@@ -212,6 +224,11 @@ class RunSpec:
         """Every option as text or number, as `from_options` reads it and as records and tables show it."""
         return dict(self._options)
 
+    @property
+    def rule(self) -> str:
+        """Strategy and loss as one text, as a rule is written."""
+        return rule(self._options["strategy"], self._options["loss"])
+
     def canonical_json(self) -> str:
         """Sorted keys, no spaces, floats by `repr`, fields at their default left out."""
         defaults = _defaults()
@@ -229,8 +246,34 @@ class RunSpec:
 
     @property
     def split_seed(self) -> int:
-        """Seed of the partition and the validation persons."""
+        """Seed of the partition, the validation persons and what is spoilt: of which rows there are where."""
         return self.seed if self.partition_seed is None else self.partition_seed
+
+
+def _split_rule(given: dict[str, Any]) -> dict[str, Any]:
+    """Options in which a rule, `strategy: fedavg + logit_adjusted(tau=1)`, is split into strategy and loss.
+
+    Raises:
+        UserError: it is no strategy with one loss, or another loss is given besides.
+    """
+    text = str(given.get("strategy", ""))
+    strategy, *losses = terms(text)
+    if not losses:
+        return given
+    if len(losses) > 1 or not (strategy and losses[0]):
+        named = len([term for term in losses if term])
+        raise UserError(
+            f"found {named} losses in the rule {text!r}; expected a strategy and one loss, as in fedavg + {LOSS}"
+        )
+    try:
+        loss = build(parse(losses[0]), LOSSES, "loss")
+    except UserError as error:
+        raise UserError(f"{error}, in the rule {text!r}") from None
+    if given.get("loss") is not None and build(parse(str(given["loss"])), LOSSES, "loss") != loss:
+        raise UserError(
+            f"the rule {text!r} and the option loss={given['loss']} name two losses; expected one: leave the option out"
+        )
+    return {**given, "strategy": strategy, "loss": canonical(loss)}
 
 
 def _plain(value: Any) -> Any:

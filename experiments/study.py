@@ -81,7 +81,8 @@ class Cell:
 
 def key_of(spec: RunSpec) -> dict[str, Any]:
     """Which cell a run belongs to: what a winner is filed under."""
-    return tuned.key_of(spec.options()) | {"strategy": search.untuned(spec.strategy)}
+    options = spec.options()
+    return tuned.key_of(options) | {"strategy": search.untuned(spec.strategy)}
 
 
 def cells_of(specs: Iterable[RunSpec], fixed: Sequence[str] = ()) -> list[Cell]:

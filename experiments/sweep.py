@@ -23,7 +23,7 @@ from experiments.run import RunData, attempt, failed
 from experiments.spec import RunSpec
 from results.record import RunRecord
 from results.store import Store
-from strategies.protection.plan import Keys
+from strategies.protection.keys import Keys
 
 
 @dataclass
@@ -67,16 +67,16 @@ def sweep(
     if not todo:
         return summary
     lent = keys or {}
-    if engine != "inprocess":
-        records = one_by_one(todo, data, engine, lent)
-    else:
-        records = on_ray(todo, data, workers, address, moved, lent)
     with Progress(len(todo)) as progress:
+        if engine != "inprocess":
+            records = one_by_one(todo, data, engine, lent)
+        else:
+            records = on_ray(todo, data, progress, workers, address, moved, lent)
         try:
             for record in records:
                 store.put(record)
                 summary.counts[record.status] += 1
-                progress.finished(record)
+                progress.finished(record, record.cost.wall_s)
         except KeyboardInterrupt:
             summary.interrupted = True
         finally:
@@ -95,12 +95,14 @@ def one_by_one(
 def on_ray(
     todo: Sequence[RunSpec],
     data: Mapping[DataKey, RunData],
+    progress: Progress,
     workers: int | None,
     address: str | None,
     moved: int = 0,
     keys: Mapping[str, Keys] = MappingProxyType({}),
 ) -> Generator[RunRecord]:
-    """Records as they end. Closing the generator cancels what is in flight and leaves Ray."""
+    """Records as they end; `progress` is told how many runs go on at a time. Closing the generator cancels what is in
+    flight and leaves Ray."""
     import ray
 
     connect(workers, address)
@@ -108,6 +110,7 @@ def on_ray(
         task = ray.remote(num_cpus=1, max_retries=3)(_run)
         shared = {key: _put(rows) for key, rows in data.items()}
         slots = workers or int(ray.cluster_resources()["CPU"])  # type: ignore[no-untyped-call]
+        progress.workers = slots
         waiting = iter(todo)
         flying: dict[Any, RunSpec] = {}
         while True:

@@ -54,7 +54,8 @@ def tune(
     studies = [Study(cell, terms, storage) for cell in cells]
     crew = Crew(data, Store(folder), workers)
     try:
-        with Progress(sum(study.asks for study in studies), divergence_is_news=False) as progress:
+        asks = sum(study.asks for study in studies)
+        with Progress(asks, crew.slots, divergence_is_news=False) as progress:
             for winner in crew.serve([study.run() for study in studies], progress):
                 tuned.write(folder, winner)
                 yield winner
@@ -120,6 +121,7 @@ class Crew:
         self.task = ray.remote(num_cpus=1, max_retries=3, num_returns=2)(_segment)
         self.shared = {key: ray.put(rows) for key, rows in data.items()}
         self.checkpoints: dict[str, Any] = {}  # run_id -> where it goes on from, in Ray's store
+        self.spent: dict[str, float] = {}  # run_id -> seconds up to there
 
     def leave(self) -> None:
         """End the session; what is in flight is lost."""
@@ -145,8 +147,10 @@ class Crew:
             [ready], _ = ray.wait(list(flying), num_returns=1)
             number, place, checkpoint = flying.pop(ready)
             order = orders[number]
-            order.answers[place] = self._answer(ready, order.wanted[place], checkpoint)
-            progress.finished(order.answers[place])
+            record = order.answers[place] = self._answer(ready, order.wanted[place], checkpoint)
+            progress.finished(record, record.cost.wall_s - self.spent.pop(record.run_id, 0.0))
+            if record.status == "stopped":
+                self.spent[record.run_id] = record.cost.wall_s
             yield from self._go_on(number, order, waiting, progress)
 
     def _go_on(
@@ -197,7 +201,7 @@ class Crew:
         except ray.exceptions.RayError as error:
             raise TuningError(f"a worker died: {type(error).__name__}: {error}") from None
         if record.status == "failed":
-            raise TuningError(f"{record.spec['strategy']} on {record.spec['partition']}: {record.error}")
+            raise TuningError(f"{ask.spec.rule} on {record.spec['partition']}: {record.error}")
         self.store.put(record)
         if record.status == "stopped":
             self.checkpoints[ask.spec.run_id] = checkpoint

@@ -15,7 +15,8 @@ from results import tuned
 from results.rules import rule
 
 DEFAULT, TUNED = "default", "tuned"
-LENT = tuned.CELL  # another rule's values would be another rule
+# Another strategy's values would be another strategy, and a strategy with another loss is another rule.
+LENT = (*(name for name in tuned.KEY if name != "strategy"), "corrupt")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def arms(specs: Sequence[RunSpec], which: str, folder: Path, borrowed: Mapping[s
         found = _winner(spec, find, borrowed)
         if found is None:
             key = key_of(spec)
-            missing[tuned.file_name(key)] = f"  {rule_of(key)} on {key['dataset']}, {key['partition']}"
+            missing[tuned.file_name(key)] = f"  {named(key)}"
         else:
             winner, origin = found
             chosen.append((spec, _tuned(spec, winner, folder), origin))
@@ -78,6 +79,12 @@ def arms(specs: Sequence[RunSpec], which: str, folder: Path, borrowed: Mapping[s
     pairs = [(default.run_id, spec.run_id) for default, spec, _ in chosen] if which == "both" else []
     everything = {spec.run_id: spec for spec in [*plain, *(spec for _, spec, _ in chosen)]}
     return Arms(list(everything.values()), origins, pairs)
+
+
+def named(key: Mapping[str, Any]) -> str:
+    """A cell in a few words: its rule, data set, partition and, where there is one, corruption."""
+    words = [str(key["dataset"]), str(key["partition"]), *([key["corrupt"]] if key.get("corrupt") else [])]
+    return f"{rule(key['strategy'], key.get('loss'))} on {', '.join(words)}"
 
 
 def _tuned(spec: RunSpec, winner: tuned.Winner, folder: Path) -> RunSpec:
@@ -122,11 +129,6 @@ class _Fairly:
             )
 
 
-def rule_of(key: Mapping[str, Any]) -> str:
-    """What a key's cell trains."""
-    return rule(key["strategy"], key.get("loss"))
-
-
 Find = Callable[[Mapping[str, Any]], tuned.Winner | None]
 
 
@@ -140,12 +142,13 @@ def _winner(spec: RunSpec, find: Find, borrowed: Mapping[str, Any]) -> tuple[tun
         return None
     for name in borrowed:
         if name not in LENT:
-            raise UserError(f"tuned_from: {name!r} names no cell of the same strategy and loss{nearest(name, LENT)}")
+            raise UserError(f"tuned_from: {name!r} names no cell of the same strategy{nearest(name, LENT)}")
     lender = key_of(RunSpec.from_options({**spec.options(), **borrowed}))
     found = find(lender)
     if found is None:
         return None
-    where = ", ".join(str(lender.get(name)) for name in borrowed)
+    # Only a corruption can be missing from the key: where there is none.
+    where = ", ".join(str(lender.get(name, "clean rows")) for name in borrowed)
     return found, f"{TUNED} on {where}" + ("" if "dataset" in borrowed else _other_data(found, spec))
 
 

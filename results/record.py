@@ -55,7 +55,7 @@ class Office(msgspec.Struct, frozen=True, kw_only=True):
 
     `entropy` is its label entropy in bits over log2(classes), `js_distance` the Jensen-Shannon distance of its labels
     to the pooled ones, both in [0, 1]; `rejected` counts its updates that were left out, `dropped` the rounds in which
-    it vanished.
+    it vanished; `personal_accuracy` is that of the office's own model on its own validation rows.
     """
 
     name: str
@@ -69,6 +69,7 @@ class Office(msgspec.Struct, frozen=True, kw_only=True):
     bytes_down: int = 0
     rejected: int = 0
     dropped: int = 0
+    personal_accuracy: float | None = None
 
 
 class Partition(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +99,8 @@ class Final(msgspec.Struct, frozen=True, kw_only=True):
 
     `score` is the mean test accuracy of the last `min(5, rounds)` rounds, fixed before any run; the other test
     figures are those of the final model. Office accuracies are on validation rows: their plain mean, weighted by
-    examples, and the worst. `test_correct_by_person` holds (correct, total) test rows by person.
+    examples, and the worst; the personal ones are of the offices' own models, each on its office's validation rows.
+    `test_correct_by_person` holds (correct, total) test rows by person.
     """
 
     score: float | None = None
@@ -110,6 +112,8 @@ class Final(msgspec.Struct, frozen=True, kw_only=True):
     weighted_office_accuracy: float | None = None
     worst_office_accuracy: float | None = None
     validation_score: float | None = None
+    mean_personal_accuracy: float | None = None
+    worst_personal_accuracy: float | None = None
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):

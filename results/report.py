@@ -34,7 +34,7 @@ from results.sensitivity import RATE, sensitivity, sensitivity_table, swept
 from results.store import Store
 from results.study import Study, cells, ordered, plain, studies
 from results.style import Look, looks, save, style
-from results.tuned import CELL, FIXED_EPOCHS, Winner, everything, repeats
+from results.tuned import FIXED_EPOCHS, KEY, OPTIONAL, Winner, everything, part, repeats
 from results.tuning_tables import Pair, gains_table, importance_table, tuned_table
 
 PARTS = 4  # settings of one data set that figures are drawn for
@@ -230,8 +230,10 @@ def _saved(folder: _Folder, name: str, what: str, standing: str, made: Sequence[
 
 def _winners(found: Frames, folder: Path) -> list[Winner]:
     """The winners of what the report is about: of all that makes a cell but the rule."""
-    held = set(found.runs.reindex(columns=list(CELL)).map(plain).itertuples(index=False, name=None))
-    return [one for one in everything(folder) if tuple(plain(one.key.get(name)) for name in CELL) in held]
+    options = [name for name in (*KEY, *OPTIONAL) if name not in ("strategy", "loss")]
+    runs = found.runs.reindex(columns=options)  # older records do not know every option
+    held = set(runs.map(plain).itertuples(index=False, name=None))
+    return [one for one in everything(folder) if tuple(plain(part(one, name)) for name in options) in held]
 
 
 def _tuning(

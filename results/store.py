@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from results import ResultsError
+from results.files import TEMPORARY, flush_folder, write_whole
 from results.record import Glance, Key, RunRecord, Status, decode, encode, glance
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ LEFTOVER_S = 3600.0  # a write takes milliseconds: a temporary file of this age 
 
 _FILE = re.compile(r"([0-9a-f]{4,64})-([a-z][a-z0-9_]*)\.json")
 _SHARD = re.compile(r"[0-9a-f]{2}")
-_TEMPORARY = ".tmp"
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,10 @@ class Store:
                 f"{run_id!r}, {engine!r}: expected 4 to 64 hexadecimal digits and an engine's name in lower case"
             )
         return self.runs / run_id[:2] / name
+
+    def check_writable(self) -> None:
+        """As `check_writable` of the folder of runs."""
+        check_writable(self.runs)
 
     def put(self, record: RunRecord) -> Path:
         """Write a record, in place of an older one of the same key; on return it is on the disk.
@@ -162,7 +166,11 @@ class Store:
             path.unlink()
         except FileNotFoundError:
             raise ResultsError(f"{path}: no such run; `results ls` lists those there are") from None
-        _flush_folder(path.parent)
+        except OSError as error:
+            raise ResultsError(
+                f"{path}: cannot be removed ({error.strerror}); ask its owner, or name another --results"
+            ) from None
+        flush_folder(path.parent)
 
     def merge(self, other: Store) -> Merged:
         """Copy the runs of another store that are not here. A run that failed here gives way to one that did not fail
@@ -209,14 +217,16 @@ class Store:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise ResultsError(f"{self.runs}: cannot be listed ({error.strerror}); expected a folder of runs") from None
+            raise ResultsError(
+                f"{self.runs}: cannot be listed ({error.strerror}); expected a folder of runs: choose another --results"
+            ) from None
         for shard in shards:
             with os.scandir(shard) as entries:
                 yield from entries
 
     def _sweep_leftovers(self) -> None:
         for entry in self._files():
-            if entry.name.endswith(_TEMPORARY):
+            if entry.name.endswith(TEMPORARY):
                 with contextlib.suppress(OSError):  # its writer may be renaming it, or the store be read-only
                     if time.time() - entry.stat().st_mtime > LEFTOVER_S:
                         os.unlink(entry.path)
@@ -226,7 +236,7 @@ class Store:
         try:
             if not path.parent.is_dir():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                _flush_folder(self.runs)
+                flush_folder(self.runs)
             write_whole(path, content)
         except OSError as error:
             raise ResultsError(
@@ -235,32 +245,26 @@ class Store:
         return path
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it appears whole or not at all: temporary name beside it, flush, rename, flush the folder.
+def check_writable(folder: Path, option: str = "--results") -> None:
+    """Refuse a folder that cannot be written, before hours of runs and not after. It is made if need be.
+
+    Args:
+        option: of the command line, by which another is chosen.
 
     Raises:
-        OSError: it cannot be written; the temporary file is removed.
+        ResultsError: the folder cannot be made, or no file in it.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{_TEMPORARY}")
+    probe = folder / f".{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY}"
     try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _flush_folder(path.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename or removal in a folder outlast a loss of power."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"\n")  # a disk that is full takes an empty file
+        probe.unlink()
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+        raise ResultsError(
+            f"{folder}: cannot be written ({error.strerror}); free space or choose another {option}"
+        ) from None
 
 
 def _key(name: str) -> Key:

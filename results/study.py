@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 
 from results.frame import DEFAULT, NOT_IN_CELL, ORIGIN, Frames
+from results.names import slug
 from results.rules import ARMS, BASELINE, LOSS, Rule, family, rule
 from results.statistics import half_width
 
@@ -205,11 +206,6 @@ def summary(runs: pd.DataFrame, by: Sequence[str], measures: Iterable[str]) -> p
 
 def _distinct(values: pd.Series[Any]) -> Any:
     return tuple(sorted(values.dropna().unique()))
-
-
-def slug(text: str) -> str:
-    """Text as a part of a file's name."""
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.") or "data"
 
 
 def plain(value: Any) -> str:

@@ -1,16 +1,17 @@
 """Tuned hyper-parameters: one YAML file a cell under `results/tuned/`, which `tune` writes and sweeps and reports read.
 
 A *cell* of tuning is everything that decides which hyper-parameters are best, but not those themselves: data set, form,
-test persons, partition, model, number and fraction of clients, corruption, and the rule: the loss and the strategy
-without its tuned fields. How it was tuned (data hash, rounds, seeds, validation) stands beside the key and not in it.
-Values are validation accuracies in [0, 1]; the seeds that made them are never reported, and no test row was open.
+test persons, partition, model, number and fraction of clients, the strategy without its tuned fields, and loss and
+corruption where they are not the default (so files from before these options stand). How it was
+tuned (data hash, rounds, seeds, validation) stands beside the key and not in it. Values are validation accuracies in
+[0, 1]; the seeds that made them are never reported, and no test row was open.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,14 +19,12 @@ import msgspec
 import yaml
 
 from results import ResultsError
-from results.rules import LOSS, Rule, rule
-from results.study import slug
+from results.names import slug
+from results.rules import LOSS, Rule
 
 FIXED_EPOCHS = "fixed-epochs"  # folder of winners whose local epochs were not tuned
 KEY = ("dataset", "form", "test_persons", "partition", "model", "clients", "fraction", "strategy")
-# Parts of the key that came later: at these values they are left out, so that older files keep their names.
-LATER: dict[str, Any] = {"loss": LOSS, "corrupt": None}
-CELL = (*(name for name in KEY if name != "strategy"), "corrupt")  # what a rule meets
+OPTIONAL: dict[str, Any] = {"loss": LOSS, "corrupt": None}  # of the key too, where an option is not at this default
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +81,7 @@ class Winner(msgspec.Struct, frozen=True, kw_only=True):
     """A tuned cell.
 
     Attributes:
-        key: the cell, by KEY and, where it is not at its default, LATER.
+        key: the cell, by KEY and, where they are not at their default, OPTIONAL.
         options: what a run is to be given, as on a command line (the strategy with its tuned fields among them).
         finalists: the best five, the winner first; the default is in `trials` as number 0.
         importance: share of the variance of the values that each parameter explains (sums to 1); empty if unknown.
@@ -111,17 +110,29 @@ class Winner(msgspec.Struct, frozen=True, kw_only=True):
         return file_name(self.key)
 
 
+def key_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a run's options that makes its cell."""
+    others = {name: options[name] for name, default in OPTIONAL.items() if options.get(name, default) != default}
+    return {name: options[name] for name in KEY} | others
+
+
+def named_by(winners: Iterable[Winner]) -> list[str]:
+    """Names of the parts of these winners' keys: KEY, and what of OPTIONAL any of them has."""
+    present = {name for winner in winners for name in winner.key}
+    return [*KEY, *(name for name in OPTIONAL if name in present)]
+
+
+def part(winner: Winner, name: str) -> Any:
+    """The value of a part of a winner's key, its default where the key leaves it out."""
+    return winner.key.get(name, OPTIONAL.get(name))
+
+
 def file_name(key: Mapping[str, Any]) -> str:
     """A cell's file: readable, and told apart by a hash of all of the key."""
-    digest = hashlib.sha256(msgspec.json.encode(key_of(key), order="sorted")).hexdigest()
-    named = key["dataset"], key["partition"], rule(key["strategy"], key.get("loss"))
-    return "-".join([*(slug(str(part)) for part in named), digest[:8]])
-
-
-def key_of(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The parts of a run's options (or of a key) that make a key; those of LATER only where they say something."""
-    later = {name: options[name] for name, usual in LATER.items() if options.get(name, usual) != usual}
-    return {name: options[name] for name in KEY} | later
+    key = key_of(key)
+    digest = hashlib.sha256(msgspec.json.encode(key, order="sorted")).hexdigest()
+    names = [name for name in ("dataset", "partition", "strategy", *OPTIONAL) if name in key]
+    return "-".join([*(slug(str(key[name])) for name in names), digest[:8]])
 
 
 def find(folder: Path, key: Mapping[str, Any]) -> Winner | None:

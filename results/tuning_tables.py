@@ -18,11 +18,11 @@ from results.persons import accuracies
 from results.render import Table
 from results.statistics import half_width
 from results.study import Study, natural, ordered, plain
-from results.tuned import KEY, Winner
+from results.tuned import KEY, OPTIONAL, Winner, named_by, part
 
 Pair = tuple[str, str]  # run_id of a default run, run_id of the tuned run of the same seed
 _NAMED = ("partition", "strategy")  # of a winner's key: always columns
-CORRUPT = "corrupt"  # of a winner's key, where data were spoilt
+_PARTS = [name for name in (*KEY, *OPTIONAL) if name != "loss"]  # which is in the rule's name
 LOCAL = (
     "Of local: each office's own model on that office's validation rows, which have no labels but its own; test scores "
     "compare it with the others, this does not."
@@ -31,29 +31,28 @@ LOCAL = (
 
 def in_order(winners: Sequence[Winner]) -> list[Winner]:
     """Winners as tables list them: by data set, then partition and rule, each in the order that studies have."""
-    columns_ = [*KEY, CORRUPT]
-    keys = pd.DataFrame([_key(one) for one in winners], columns=columns_)
-    placed = keys.assign(**{name: ordered(keys[name], name).codes for name in columns_})
-    by = ["dataset", "form", "test_persons", *_NAMED, "model", "clients", "fraction", CORRUPT]
+    keys = pd.DataFrame(map(_key, winners), columns=_PARTS)
+    placed = keys.assign(**{name: ordered(keys[name], name).codes for name in _PARTS})
+    by = ["dataset", "form", "test_persons", *_NAMED, "corrupt", "model", "clients", "fraction"]
     return [winners[place] for place in placed.sort_values(by, kind="stable").index]
 
 
 def names_of(winners: Sequence[Winner]) -> list[dict[str, str]]:
     """What tells the winners apart: partition and rule, and other parts of the key that differ."""
     keys = [_key(one) for one in winners]
-    differing = [name for name in (*KEY, CORRUPT) if name not in _NAMED and len({key[name] for key in keys}) > 1]
+    differing = [name for name in _PARTS if name not in _NAMED and len({key[name] for key in keys}) > 1]
     return [{name: key[name] for name in (*differing, *_NAMED)} for key in keys]
 
 
-def keys_of(winners: Sequence[Winner]) -> list[dict[str, Any]]:
-    """The winners' keys as text, for programs; corruption only where any had one."""
-    corrupted = any(one.key.get(CORRUPT) for one in winners)
-    return [{name: text_ for name, text_ in _key(one).items() if name != CORRUPT or corrupted} for one in winners]
+def keys_of(winners: Sequence[Winner]) -> list[dict[str, str]]:
+    """The winners' keys for programs: KEY, and what else any of them has."""
+    names = [name for name in named_by(winners) if name in _PARTS]
+    return [{name: key[name] for name in names} for key in map(_key, winners)]
 
 
 def _key(winner: Winner) -> dict[str, str]:
-    """A winner's key as text, its rule in the place of its strategy."""
-    return {name: plain(winner.key.get(name)) for name in (*KEY, CORRUPT)} | {"strategy": winner.rule.text}
+    """A winner's key as text, its rule in the place of strategy and loss."""
+    return {name: plain(part(winner, name)) for name in _PARTS} | {"strategy": winner.rule.text}
 
 
 def tuned_table(

@@ -686,6 +686,19 @@ class Wrapper(Strategy):
 Weighting = Literal["uniform", "examples", "batches"]
 
 
+def check_plain_sgd(strategy: Strategy, setting: Setting) -> None:
+    """Refuse local steps that are not w - lr g: momentum, weight decay, adaptive optimizers.
+
+    Raises:
+        StrategyError: the optimizer that was found.
+    """
+    if setting.optimizer is not None and not getattr(setting.optimizer, "plain", False):
+        raise StrategyError(
+            f"{type(strategy).__name__} counts on local steps w - lr g, without momentum, weight decay or step sizes "
+            f"of their own; found {setting.text(setting.optimizer)}: set --optimizer sgd"
+        )
+
+
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """Refuse a value that is none of the choices."""
     if value not in choices:

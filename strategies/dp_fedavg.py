@@ -27,6 +27,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from strategies.base import (
+    Change,
     Federation,
     Memory,
     Named,
@@ -37,19 +38,19 @@ from strategies.base import (
     Strategy,
     StrategyError,
     Update,
-    Wrapper,
     check_choice,
     check_range,
 )
 from strategies.dp_sgd import check_budget
 from strategies.fedavg import FedAvg
 from strategies.privacy import ACCOUNTANTS
+from strategies.privacy.terms import CentralPrivacy
 
 SAMPLING = ("fixed", "poisson")
 
 
 @dataclass(frozen=True)
-class DpFedAvg(Wrapper):
+class DpFedAvg(CentralPrivacy):
     """Without noise, and with a clip that no update reaches, it is its inner strategy weighted uniformly.
 
     Args:
@@ -87,11 +88,10 @@ class DpFedAvg(Wrapper):
                 f"{type(self.inner).__name__} cannot be noised centrally: the clip does not bound what one client does "
                 "to its result, since its server does more than to form sums"
             )
-        more = [hook for hook in ("close", "broadcast", "before", "after") if self.inner.overrides(hook)]
-        if more:
+        if self.inner.overrides("before", "after"):
             raise StrategyError(
-                f"{type(self.inner).__name__} sends more than an update (it overrides {', '.join(more)}), and only "
-                "updates are clipped"
+                f"{type(self.inner).__name__} sends counts or moments before or after the rounds, and only updates are "
+                "clipped"
             )
         if not self.inner.weighs_alike:
             raise StrategyError(
@@ -137,7 +137,7 @@ class DpFedAvg(Wrapper):
 
     def prepare(self, setting: Setting) -> Prepared:
         """The noise of the sums, and what may be claimed afterwards."""
-        from strategies.privacy.plan import prepare_sums
+        from strategies.privacy.prepare import prepare_sums
 
         return prepare_sums(self, setting, self.inner.prepare(setting))
 
@@ -147,10 +147,27 @@ class DpFedAvg(Wrapper):
 
     def close(self, update: Update, memory: Memory) -> tuple[Named, Memory]:
         """The clipped update, as the model it leads to."""
-        self.check_planned()
         w_t = update.job.w
-        clipped = w_t + self.clipped(update.w.astype(np.float64) - w_t)
-        return {"w": clipped.astype(w_t.dtype)}, memory
+        change, after = self.change(update, memory)
+        return {"w": (w_t + change).astype(w_t.dtype)}, after
+
+    def change(self, update: Update, memory: Memory) -> tuple[Any, Memory]:
+        """The clipped update itself (d,), to all its digits, and the memory.
+
+        Raises:
+            StrategyError: the inner strategy sends more, which nothing would clip.
+        """
+        self.check_planned()
+        sent, after = self.inner.close(update, memory)
+        more = sorted(set(sent) - {"w"})
+        if more:
+            raise StrategyError(
+                f"{type(self.inner).__name__} sends more than an update ({', '.join(more)}), and only updates are "
+                "clipped"
+            )
+        w = sent["w"]
+        way = w.vector if isinstance(w, Change) else w.astype(np.float64) - update.job.w
+        return self.clipped(np.asarray(way, np.float64)), after
 
     def clipped(self, u: Any) -> Any:
         """u min(1, C / ||u||); one that is not finite counts as none, or it would show in all of the sum."""

@@ -45,6 +45,7 @@ class Paillier(Protected):
 
     sees: ClassVar[Mapping[str, Sees]] = SHARED_SECRET
     examples: ClassVar[tuple[str, ...]] = ("paillier",)
+    kernels: ClassVar[tuple[str, ...]] = ("strategies.maths.lanes",)  # compiled, for its powers
 
     key_bits: int = field(default=3072, kw_only=True)
     key: str = field(default="safe", kw_only=True)

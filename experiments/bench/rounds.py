@@ -17,7 +17,7 @@ from experiments.engines import inprocess
 from experiments.engines.flower import array_bytes
 from experiments.run import RunData, deal_rows, resolved, set_up
 from experiments.spec import RunSpec
-from strategies.protection.plan import Keys
+from strategies.protection.keys import Keys
 from strategies.protection.protocol import KeyHolder
 
 
@@ -40,7 +40,7 @@ class Federated:
         sides = set_up(spec, data, deal_rows(spec, data), keys=keys)
         inner, self.clients = inprocess.connect(sides.clients, spec.clients)
         self.grid = sides.server.grid(inner)
-        self.server = sides.server.strategy(spec.rounds)
+        self.server = sides.server.strategy()
         self.arrays = sides.server.arrays()
         self.number = 0
         self.round_seconds: list[tuple[float, float]] = []

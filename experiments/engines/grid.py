@@ -137,7 +137,7 @@ class OrderedGrid(Grid):
                 raise RuntimeError(f"round {self.round}, {self._name(reply)}: {reply.error.reason}")
         if len(replies) < len(messages):
             raise RuntimeError(f"round {self.round}: {len(replies)} of {len(messages)} clients answered")
-        if self.protected or kind == MessageType.TRAIN:
+        if self.protected or kind != MessageType.EVALUATE:
             self._count(messages, replies)
         if kind != MessageType.TRAIN:
             return replies

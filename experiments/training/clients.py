@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 
 from experiments.engines.flower import config_of, content_of, counts_record, letter_of, reply
 from experiments.training.evaluation import Evaluator, Rows
-from experiments.training.optimizers import CrossEntropy
 from experiments.training.schedule import learning_rate
 from strategies.base import (
     Change,
@@ -103,10 +102,19 @@ class ClientSide:
             learning_rate(self.spec, number),
             self.workloads[office].steps,
             self.spec.optimizer.momentum,
-            self.spec.model.layout(self.x.shape[1:], self.classes),
+            self._layout,
             office,
             config or {},
         )
+
+    def rows(self, office: int) -> OwnRows:
+        """The rows that an office trains on, as `Strategy.after` is given them."""
+        return OwnRows(self, office)
+
+    @cached_property
+    def _layout(self) -> tuple[int, ...]:
+        layout: tuple[int, ...] = self.spec.model.layout(self.x.shape[1:], self.classes)
+        return layout
 
     @cached_property
     def _evaluator(self) -> Evaluator:
@@ -125,6 +133,27 @@ class ClientSide:
         return evaluator(np.asarray(w, np.float32)[None]).office_accuracy[0] or 0.0
 
 
+class OwnRows:
+    """An office's training rows.
+
+    Attributes:
+        x, y: rows (n, ...) as the model takes them, and labels (n,).
+    """
+
+    def __init__(self, side: ClientSide, office: int) -> None:
+        self.side, chosen = side, side.workloads[office].rows
+        self.x, self.y = side.x[chosen], side.y[chosen]
+
+    def gradient(self, w: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Of the mean loss over the rows, (d,), at a model w (d,)."""
+        from experiments.training.local import ReferenceTrainer
+
+        side, whole = self.side, Workload(np.arange(len(self.y)), 1)
+        module = side.spec.model.module(side.x.shape[1:], side.classes)
+        strategy = side.prepared.strategy
+        return ReferenceTrainer(side.spec, strategy, module, self.x, self.y, [whole], side.classes).gradient(w, 0)
+
+
 @cache
 def measured() -> Mapping[str, str]:
     """The fastest trainer of each model, by the committed table that `bench` writes; never timed in a run."""
@@ -140,13 +169,15 @@ def trainer(side: ClientSide) -> FusedTrainer | ReferenceTrainer:
     spec, shape, strategy = side.spec, side.x.shape[1:], side.prepared.strategy
     widths = spec.model.widths(shape, side.classes)
     fused = spec.trainer == "auto" and measured().get(spec.model.notation) == "fused"
-    if fused and widths is not None and isinstance(spec.loss, CrossEntropy):
+    if fused and widths is not None and spec.loss.compiled:
         from experiments.training.fused import FusedTrainer
 
         return FusedTrainer(spec, strategy, widths, side.x, side.y, side.workloads)
     from experiments.training.local import ReferenceTrainer
 
-    return ReferenceTrainer(spec, strategy, spec.model.module(shape, side.classes), side.x, side.y, side.workloads)
+    return ReferenceTrainer(
+        spec, strategy, spec.model.module(shape, side.classes), side.x, side.y, side.workloads, side.classes
+    )
 
 
 class Offices(Protocol):
@@ -202,7 +233,16 @@ class PlainOffices:
         return letter, memory if after is memory else {**memory, **waiting(after, update.job.round)}
 
     def query(self, letter: Letter, office: int, memory: Memory) -> tuple[Letter, Memory]:
-        raise RuntimeError(f"{type(self.strategy).__name__} has no query messages")
+        """What the office sends once, before the first round or after the last."""
+        rows = self.side.rows(office)
+        phase = letter.config.get("phase")
+        if phase == "before":
+            sent = self.strategy.before(np.bincount(rows.y, minlength=self.side.classes))
+        elif phase == "after":
+            sent = self.strategy.after(letter.arrays["w"], rows)
+        else:
+            raise RuntimeError(f"{type(self.strategy).__name__} has no phase {phase!r}")
+        return Letter(arrays={name: np.asarray(value) for name, value in sent.items()}), memory
 
     def evaluate(self, letter: Letter, office: int, memory: Memory) -> tuple[Letter, Memory]:
         """The accuracy of the office's own model on its own validation rows."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.training import kernel
-from experiments.training.schedule import batch_size, epoch_orders
+from experiments.training.schedule import batch_size, epoch_orders, terms_of
 from strategies.base import Job, Part, Strategy, Update, Workload
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class FusedTrainer:
         self.spec, self.widths, self.y, self.workloads = spec, np.array(widths), y, workloads
         self.x = np.ascontiguousarray(x.reshape(len(x), -1))
         self.strategy = strategy
+        self.terms = terms_of(spec, y, workloads, widths[-1])
         self.by_steps = strategy.overrides("gradient", "probe")
         # By its name, so that the code of a run in the open does not include it.
         private = any(work.private for work in workloads)
@@ -68,7 +69,7 @@ class FusedTrainer:
     def mean_loss(self, w: Floats, client: int) -> float:
         """Mean loss of a model (d,) over a client's rows."""
         rows = self.workloads[client].rows
-        loss: float = kernel.gradient(w, np.empty_like(w), self.widths, self.x, self.y, rows)
+        loss: float = kernel.gradient(w, np.empty_like(w), self.widths, self.x, self.y, rows, *self._terms(client))
         return loss
 
     def _one(self, job: Job, work: Workload, client: int) -> Update:
@@ -81,6 +82,11 @@ class FusedTrainer:
             train = self._private_round if work.private else self._whole_round
         w, steps, loss = train(job, work, client)
         return Update(job, w, len(work.rows), steps, loss, start_loss)
+
+    def _terms(self, client: int) -> tuple[Floats, Floats]:
+        """Shift and weight of the client's loss."""
+        terms = self.terms[client]
+        return terms.shift, terms.weight
 
     def _drift(self, job: Job, received: Floats) -> tuple[float, tuple[Floats, Floats]]:
         """a, and (w_t, b) of the strategy's drift, empty where they are not needed."""
@@ -96,8 +102,9 @@ class FusedTrainer:
         orders = epoch_orders(self.spec, work.rows, job.steps, self.y, job.round, client)
         size = batch_size(self.spec, len(work.rows))
         loss: float = kernel.train(
-            w, *drift, self.widths, self.x, self.y, orders, size, job.steps, job.lr, sgd.momentum, sgd.weight_decay, a
-        )
+            w, *drift, self.widths, self.x, self.y, orders, *self._terms(client), size, job.steps, job.lr,
+            sgd.momentum, sgd.weight_decay, a,
+        )  # fmt: skip
         return w, job.steps, loss
 
     def _private_round(self, job: Job, work: Workload, client: int) -> tuple[Any, int, None]:
@@ -128,7 +135,7 @@ class FusedTrainer:
         for part in job.parts or (Part(ALL, job.steps),):
             steps = self._private(work, job, client, point.numpy())
             if not work.private:
-                steps = self._plain(islice(batches, part.steps), job, point.numpy())
+                steps = self._plain(islice(batches, part.steps), job, client, point.numpy())
             velocity, mask = None, torch.from_numpy(part.mask)
             for loss, gradient, size in steps:
                 g = torch.from_numpy(np.asarray(self.strategy.gradient(gradient, point.numpy(), job), np.float32))
@@ -152,15 +159,17 @@ class FusedTrainer:
             for start in range(0, len(order), size):
                 yield order[start : start + size]
 
-    def _plain(self, batches: Iterator[NDArray[np.int64]], job: Job, w: Floats) -> Iterator[tuple[float, Floats, int]]:
+    def _plain(
+        self, batches: Iterator[NDArray[np.int64]], job: Job, client: int, w: Floats
+    ) -> Iterator[tuple[float, Floats, int]]:
         """Of every step: its mean loss, the gradient at w as it then is (or at its probe), and its rows."""
         for rows in batches:
             g = np.empty_like(w)
-            loss = kernel.gradient(w, g, self.widths, self.x, self.y, rows)
+            loss = kernel.gradient(w, g, self.widths, self.x, self.y, rows, *self._terms(client))
             if self.strategy.overrides("probe"):
                 probe = np.asarray(self.strategy.probe(w.copy(), g, job), np.float32)
                 g = np.empty_like(w)
-                kernel.gradient(probe, g, self.widths, self.x, self.y, rows)
+                kernel.gradient(probe, g, self.widths, self.x, self.y, rows, *self._terms(client))
             yield loss, g, len(rows)
 
     def _private(self, work: Workload, job: Job, client: int, w: Floats) -> Iterator[tuple[float, Floats, int]]:

@@ -134,7 +134,7 @@ def step(
         one[:] = 0
         for start in range(0, len(own), ROWS):
             part = own[start : start + ROWS]
-            errors(weights, widths, x, y, part, h, read, d, factor)
+            errors(weights, widths, x, y, part, empty, empty, h, read, d, factor)
             if clip > 0 and not len(bounds):
                 _clip(read, d, widths, part, lengths, clip)
             add_products(d, read, len(part), widths, chosen, into, False, into, empty, 0.0, 0.0)

@@ -50,8 +50,8 @@ VECTOR, INTEGERS = types.float32[::1], types.int64[::1]
 GIVEN = types.Array(types.float32, 1, "C", readonly=True)
 TABLE, LABELS = types.Array(types.float32, 2, "C", readonly=True), types.Array(types.int64, 1, "C", readonly=True)
 _i, _f = types.int64, types.float64
-_TRAIN = _f(VECTOR, GIVEN, GIVEN, INTEGERS, TABLE, LABELS, types.int64[:, ::1], _i, _i, _f, _f, _f, _f)
-_GRADIENT = _f(GIVEN, VECTOR, INTEGERS, TABLE, LABELS, INTEGERS)
+_TRAIN = _f(VECTOR, GIVEN, GIVEN, INTEGERS, TABLE, LABELS, types.int64[:, ::1], GIVEN, GIVEN, _i, _i, _f, _f, _f, _f)
+_GRADIENT = _f(GIVEN, VECTOR, INTEGERS, TABLE, LABELS, INTEGERS, GIVEN, GIVEN)
 _SCORE = types.Tuple((INTEGERS, _f))(GIVEN, INTEGERS, TABLE, LABELS)  # type: ignore[no-untyped-call]
 
 _NO_FLOOR, _ZERO = np.float32(-np.inf), np.float32(0)
@@ -80,24 +80,36 @@ def exponentials(z: Any, norms: Any) -> None:
 
 
 @inner
-def softmax_error(d: Any, labels: Any, rows: Any, factor: float) -> float:
-    """Logits d, in lanes, become factor (softmax - onehot) in place; the summed cross-entropy of the rows."""
+def softmax_error(d: Any, labels: Any, rows: Any, factor: float, shift: Any, weight: Any) -> float:
+    """Logits d, in lanes, become factor (softmax - onehot) in place; the summed cross-entropy of the rows.
+
+    Args:
+        shift: (classes,) added to the logits, or empty.
+        weight: (classes,) of a row's loss by its label, or empty.
+    """
     scale, norms, total = np.float32(factor), np.empty(LANES, np.float32), 0.0
+    own = np.ones(LANES, np.float32)
     for panel in range((len(rows) + LANES - 1) // LANES):
         z, these = d[panel], rows[LANES * panel : LANES * (panel + 1)]
+        for c in range(len(shift)):
+            for lane in range(LANES):
+                z[c, lane] += shift[c]
+        if len(weight):
+            for lane in range(len(these)):
+                own[lane] = weight[labels[these[lane]]]
         below_top(z)
         for lane in range(len(these)):
-            total -= z[labels[these[lane]], lane]
+            total -= own[lane] * z[labels[these[lane]], lane]
         exponentials(z, norms)
         for lane in range(len(these)):
-            total += np.log(norms[lane])
+            total += own[lane] * np.log(norms[lane])
         for lane in range(LANES):
-            norms[lane] = scale / norms[lane]
+            norms[lane] = own[lane] * scale / norms[lane]
         for c in range(len(z)):
             for lane in range(LANES):
                 z[c, lane] *= norms[lane]
         for lane in range(len(these)):
-            z[labels[these[lane]], lane] -= scale
+            z[labels[these[lane]], lane] -= own[lane] * scale
     return total
 
 
@@ -116,7 +128,10 @@ def workspace(widths: Any, rows: int) -> Any:
 
 
 @inner
-def errors(packed: Any, widths: Any, x: Any, y: Any, rows: Any, h: Any, read: Any, d: Any, factor: float) -> float:
+def errors(
+    packed: Any, widths: Any, x: Any, y: Any, rows: Any, shift: Any, weight: Any, h: Any, read: Any, d: Any,
+    factor: float,
+) -> float:  # fmt: skip
     """What every layer reads, h and `read`, and `factor` times the gradient of each row's loss by what it gives, d, in
     place; the summed loss of the rows."""
     layers, size = len(widths) - 1, len(rows)
@@ -136,7 +151,7 @@ def errors(packed: Any, widths: Any, x: Any, y: Any, rows: Any, h: Any, read: An
             forward(own, h[level], size, _ZERO, h[level + 1])
         else:
             forward(own, h[level], size, _NO_FLOOR, d[level])
-    total: float = softmax_error(d[-1], y, rows, factor)
+    total: float = softmax_error(d[-1], y, rows, factor, shift, weight)
     for level in range(layers - 1, 0, -1):
         backward(units(packed, widths, level), d[level], size, h[level], d[level - 1])
     return total
@@ -159,8 +174,8 @@ def add_products(
 
 @compiled(_TRAIN, tiles, products)
 def train(
-    w: Any, w_t: Any, b: Any, widths: Any, x: Any, y: Any, orders: Any, batch: int, steps: int, lr: float,
-    momentum: float, decay: float, a: float,
+    w: Any, w_t: Any, b: Any, widths: Any, x: Any, y: Any, orders: Any, shift: Any, weight: Any, batch: int,
+    steps: int, lr: float, momentum: float, decay: float, a: float,
 ) -> float:  # fmt: skip
     """Take `steps` minibatch steps on w (d,) in place; the mean loss of the rows seen, each at the weights of its step.
 
@@ -169,6 +184,7 @@ def train(
         widths: of the input, each hidden layer and the output, (layers + 1,).
         x, y: all rows (n, inputs) and labels (n,).
         orders: (epochs, rows of the client), row numbers in the order of each epoch.
+        shift, weight: of the loss, (classes,), or empty (`losses.base`).
     """
     weights = pack(w, widths)
     h, read, d, chosen = workspace(widths, min(batch, ROWS))
@@ -194,7 +210,7 @@ def train(
         step = orders[epoch, first : first + batch]
         for start in range(0, len(step), ROWS):
             rows = step[start : start + ROWS]
-            total += errors(weights, widths, x, y, rows, h, read, d, -lr / len(step))
+            total += errors(weights, widths, x, y, rows, shift, weight, h, read, d, -lr / len(step))
             last = collects and start + ROWS >= len(step)
             add_products(d, read, len(rows), widths, chosen, v, last, weights, q, momentum, pull)
         seen += len(step)
@@ -204,14 +220,14 @@ def train(
 
 
 @compiled(_GRADIENT, tiles, products)
-def gradient(w: Any, g: Any, widths: Any, x: Any, y: Any, rows: Any) -> float:
+def gradient(w: Any, g: Any, widths: Any, x: Any, y: Any, rows: Any, shift: Any, weight: Any) -> float:
     """Set g (d,) to the gradient of the rows' mean loss at w (d,), and return that loss."""
     weights = pack(w, widths)
     h, read, d, chosen = workspace(widths, min(len(rows), ROWS))
     total, collected = 0.0, room(1, len(weights))[0]
     for start in range(0, len(rows), ROWS):
         part = rows[start : start + ROWS]
-        total += errors(weights, widths, x, y, part, h, read, d, 1 / len(rows))
+        total += errors(weights, widths, x, y, part, shift, weight, h, read, d, 1 / len(rows))
         add_products(d, read, len(part), widths, chosen, collected, False, collected, collected[:0], 0.0, 0.0)
     unpack(collected, widths, g)
     return total / len(rows)

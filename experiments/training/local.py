@@ -11,10 +11,11 @@ of grad loss, the noised sum of clipped gradients, each found by a backward pass
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,7 +24,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from experiments.errors import UserError
 from experiments.training.flat import Flat
-from experiments.training.schedule import batch_size, epoch_orders
+from experiments.training.losses.base import NO_TERMS
+from experiments.training.schedule import batch_size, epoch_orders, terms_of
 from strategies.base import Job, Part, Strategy, Update, Workload
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class ReferenceTrainer:
         module: the model; its weights are overwritten by every job.
         x, y: the training rows (n, ...) and their labels (n,).
         workloads: what each client trains on, by client number.
+        classes: number of labels; those of `y` where it is not given.
     """
 
     def __init__(
@@ -52,9 +55,13 @@ class ReferenceTrainer:
         x: NDArray[np.float32],
         y: NDArray[np.int64],
         workloads: Sequence[Workload],
+        classes: int | None = None,
     ) -> None:
         self.spec, self.x, self.y, self.workloads = spec, x, y, workloads
         self.model = Flat(module)
+        self.terms = terms_of(spec, y, workloads, classes or int(y.max()) + 1)
+        self.own = NO_TERMS
+        self.received = Flat(copy.deepcopy(module)) if spec.loss.uses_received else None
         self.strategy = strategy
         self.changes, self.probes = strategy.overrides("gradient"), strategy.overrides("probe")
         mixing = [type(layer).__name__ for layer in module.modules() if isinstance(layer, _BatchNorm)]
@@ -70,18 +77,39 @@ class ReferenceTrainer:
     def mean_loss(self, w: NDArray[np.float32], client: int) -> float:
         """Mean loss of a model (d,) over a client's rows."""
         rows = self.workloads[client].rows
-        self.model.load(w)
+        self._begin(w, client)
         with torch.no_grad():
-            return float(
-                self.spec.loss(self.model.module(torch.from_numpy(self.x[rows])), torch.from_numpy(self.y[rows]))
-            )
+            return float(self._loss(torch.from_numpy(self.x[rows]), torch.from_numpy(self.y[rows])))
+
+    def gradient(self, w: NDArray[np.float32], client: int) -> NDArray[np.float32]:
+        """Of the mean loss over all of a client's rows, (d,), at a model (d,)."""
+        rows = self.workloads[client].rows
+        self._begin(w, client)
+        self._backward(torch.from_numpy(self.x[rows]), torch.from_numpy(self.y[rows]))
+        g: NDArray[np.float32] = self.model.g.numpy().copy()
+        return g
+
+    def _begin(self, w: NDArray[np.float32], client: int) -> None:
+        """Make a model (d,) and a client those that are trained now."""
+        self.model.load(w)
+        self.own = self.terms[client]
+        if self.received is not None:
+            self.received.load(w)
+
+    def _loss(self, x: torch.Tensor, y: torch.Tensor) -> Any:
+        """Mean loss of the model over rows."""
+        if self.received is None:
+            return self.spec.loss(self.model.module(x), y, self.own)
+        with torch.no_grad():
+            before = self.received.module(x)
+        return self.spec.loss(self.model.module(x), y, self.own, before)
 
     def _train_one(self, job: Job, client: int) -> Update:
         work = self.workloads[client]
         if not work.steps:  # left out by an audit
             return Update(job, job.w, len(work.rows), 0, None)
         start_loss = self.mean_loss(job.w, client) if job.wants_loss else None
-        self.model.load(job.w)
+        self._begin(job.w, client)
         w = self.model.w
         if work.private and work.private.shared:  # noised later: of its one step the change counts, to all its digits
             w = torch.from_numpy(job.w.astype(np.float32, copy=False)).double()
@@ -134,7 +162,7 @@ class ReferenceTrainer:
     def _backward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Set the model's gradient to that of a batch's mean loss, and return that loss."""
         self.model.g.zero_()
-        loss = self.spec.loss(self.model.module(x), y)
+        loss = self._loss(x, y)
         loss.backward()
         found: torch.Tensor = loss.detach()
         return found
@@ -149,9 +177,7 @@ class ReferenceTrainer:
             total = torch.zeros_like(self.model.g)
             for unit in self._units(work, chance.rows(work)):
                 self.model.g.zero_()
-                self.spec.loss(
-                    self.model.module(torch.from_numpy(self.x[unit])), torch.from_numpy(self.y[unit])
-                ).backward()
+                self._loss(torch.from_numpy(self.x[unit]), torch.from_numpy(self.y[unit])).backward()
                 factor = clip_factor(float(self.model.g.norm()), private.clip_norm)
                 if factor:
                     total += factor * self.model.g

@@ -1,4 +1,4 @@
-"""Local optimisers and losses, as notation: `sgd(momentum=0.9, weight_decay=1e-4)`, `cross_entropy`.
+"""Local optimisers, as notation: `sgd(momentum=0.9, weight_decay=1e-4)`.
 
 An optimiser is a rule on the flat vector: state starts at zero in every round (an office's momentum does not outlive
 the model it was made for). PyTorch's `torch.optim.SGD` is the oracle in the tests; it costs seconds to construct the
@@ -37,6 +37,11 @@ class SGD:
         if not 0 <= self.weight_decay < float("inf"):
             raise UserError(f"weight_decay must be at least 0; found {self.weight_decay!r}")
 
+    @property
+    def plain(self) -> bool:
+        """Whether a step is w - lr g."""
+        return not self.momentum and not self.weight_decay
+
     def step(self, w: torch.Tensor, g: torch.Tensor, velocity: torch.Tensor | None, lr: float) -> torch.Tensor | None:
         """Update w (in place) and return the velocity for the next step (None without momentum)."""
         if self.weight_decay:
@@ -48,17 +53,4 @@ class SGD:
         return velocity
 
 
-@dataclass(frozen=True)
-class CrossEntropy:
-    """Mean cross-entropy of softmax(logits) over the rows of a batch."""
-
-    notation: ClassVar[str] = "cross_entropy"
-
-    def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        from torch.nn import functional
-
-        return functional.cross_entropy(logits, labels)
-
-
 OPTIMIZERS: Mapping[str, type[SGD]] = {cls.notation: cls for cls in (SGD,)}
-LOSSES: Mapping[str, type[CrossEntropy]] = {cls.notation: cls for cls in (CrossEntropy,)}

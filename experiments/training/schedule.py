@@ -8,13 +8,15 @@ dropped nor padded.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from experiments.seeds import Purpose, stream
-from strategies.base import Job
+from experiments.training.losses.base import NO_TERMS, Terms
+from strategies.base import Job, Workload
 
 if TYPE_CHECKING:
     from experiments.spec import RunSpec
@@ -49,6 +51,13 @@ def learning_rate(spec: RunSpec, round_: int) -> float:
 def job(spec: RunSpec, w: NDArray[np.float32], round_: int, steps: int) -> Job:
     """FedAvg's training from w (d,) in a round."""
     return Job(w, round_, {}, learning_rate(spec, round_), steps, spec.optimizer.momentum)
+
+
+def terms_of(spec: RunSpec, y: NDArray[np.int64], workloads: Sequence[Workload], classes: int) -> tuple[Terms, ...]:
+    """What the loss makes of each client's class counts."""
+    if not spec.loss.uses_counts:
+        return (NO_TERMS,) * len(workloads)
+    return tuple(spec.loss.terms(np.bincount(y[work.rows], minlength=classes)) for work in workloads)
 
 
 def epoch_orders(spec: RunSpec, rows: Rows, steps: int, labels: NDArray[np.int64], round_: int, client: int) -> Rows:

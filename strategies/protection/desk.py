@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -14,9 +14,9 @@ from strategies.base import Memory
 from strategies.maths.fixed_point import FixedPoint, Floats
 from strategies.maths.streams import check_tags
 from strategies.protection import clip as clips
-from strategies.protection.base import AUTO, Protected
 from strategies.protection.context import Context
 from strategies.protection.layout import Layout, digits, number, slots_of_a_number
+from strategies.protection.options import AUTO, ProtectionOptions
 from strategies.protection.protocol import ClearHolder, Form, KeyHolder
 from strategies.protection.sums import ProtectedSum
 
@@ -40,7 +40,7 @@ class Desk:
     """
 
     def __init__(
-        self, strategy: Protected, vault: Vault, offices: int, cohort: int, layout: Layout, processes: int,
+        self, strategy: ProtectionOptions, vault: Vault, offices: int, cohort: int, layout: Layout, processes: int,
         measured: frozenset[int] | None, shares: NoiseShares | None = None,
     ) -> None:  # fmt: skip
         self.vault, self.measured, self.layout = vault, measured, layout
@@ -56,6 +56,19 @@ class Desk:
         # Without a round in earnest no key is ever needed.
         self.holder = self.clear if measured == frozenset() else strategy.key_holder(vault, self.form, processes)
         self.opened: Opened | None = None
+        self._asides: dict[int, KeyHolder] = {}  # of sums beside the rounds, by round number
+
+    def prepare_aside(self, round_: int, entries: int) -> None:
+        """Take part in a sum of so many numbers, under a round number that no round has."""
+        count = entries * slots_of_a_number(self.form.bits, self.form.offices)
+        form = replace(self.form, cohort=self.form.offices, count=count)
+        if round_ not in self._asides:
+            clear = self.is_clear(round_)
+            self._asides[round_] = ClearHolder(form) if clear else self.strategy.key_holder(self.vault, form, 1)
+
+    def is_aside(self, round_: int) -> bool:
+        """Whether a round number is that of a sum beside the rounds."""
+        return round_ in self._asides
 
     def grid(self, round_: int) -> FixedPoint:
         """The fixed point of a round."""
@@ -87,6 +100,8 @@ class Desk:
 
     def holder_of(self, round_: int) -> KeyHolder:
         """Whose part it is to protect in a round."""
+        if round_ in self._asides:
+            return self._asides[round_]
         return self.clear if self.is_clear(round_) else self.holder
 
     def context(self, round_: int, office: int) -> Context:

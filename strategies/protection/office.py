@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -26,12 +26,14 @@ from numpy.typing import NDArray
 from strategies.base import Change, Federation, Job, Letter, Memory, Named, Received, Round, Strategy, Update
 from strategies.maths.masking import Slots
 from strategies.maths.streams import ProtectionError, seal, tag, unseal
+from strategies.protection import aside
 from strategies.protection import clip as clips
-from strategies.protection.base import Protected
+from strategies.protection.aside import AFTER, BEFORE
 from strategies.protection.context import Context, round_of
 from strategies.protection.desk import Desk
-from strategies.protection.layout import change_of, supposed
+from strategies.protection.layout import supposed
 from strategies.protection.meter import Meter
+from strategies.protection.options import ProtectionOptions
 from strategies.protection.protocol import Parts
 from strategies.protection.sums import ProtectedSum, flatten, parts_of, read_sums, unflatten
 
@@ -45,7 +47,16 @@ SENT = "sent-"  # begins the names of what counts once a sum is known to hold th
 
 
 class Side(Protocol):
-    """What the harness gives the offices of a process."""
+    """What the harness gives the offices of a process.
+
+    Attributes:
+        classes: number of labels.
+    """
+
+    classes: int
+
+    def rows(self, office: int) -> Any:
+        """The rows that an office trains on, as `Strategy.after` is given them."""
 
     def received(self, named: Named, number: int, office: int) -> Received:
         """What an office starts a round with."""
@@ -86,7 +97,7 @@ class Office:
 class ProtectedOffice:
     """One office's part of a protected strategy; see the module."""
 
-    def __init__(self, strategy: Protected, office: Office) -> None:
+    def __init__(self, strategy: ProtectionOptions, office: Office) -> None:
         self.strategy, self.office, self.desk, self.meter = strategy, office, office.desk, office.meter
 
     def query(self, letter: Letter, memory: Memory) -> tuple[Letter, Memory]:
@@ -99,7 +110,11 @@ class ProtectedOffice:
             context = self._context(config)
             if phase == "agree":
                 return self._agree(context, letter, memory)
-            if phase in BEFORE_UPDATE:
+            if phase in (BEFORE, AFTER):
+                return self._announce(context, letter, memory)
+            if phase == "aside":
+                return self._sum_aside(context, letter, memory)
+            if phase in BEFORE_UPDATE and not self.desk.is_aside(context.round):
                 self._check_first(memory, context.round)
             holder = self.desk.holder_of(context.round)
             own, rest = _split(memory, "protocol-")
@@ -130,8 +145,8 @@ class ProtectedOffice:
         inner, _ = _split(memory, "inner-")
         central = self.strategy.central_dp
         if central:  # clipped to all digits, of which a model would keep some
-            short: Named = {"w": Change(central.clipped(change_of({"w": update.w}, job.w)))}
-            sent, after = short, inner
+            change, after = central.change(update, inner)
+            sent: Named = {"w": Change(change)}
         else:
             sent, after = self.strategy.close(update, inner)
         with self._refusing(context.round):
@@ -180,6 +195,9 @@ class ProtectedOffice:
             context = self._context(config)
             memory = self._caught_up(letter, memory)
             self._check_round(memory, context.round)
+            for one in read_sums(letter.arrays):
+                if self.desk.is_aside(one.round):
+                    memory = self._finished(one, memory)
         common = config["phase"] == "evaluate"
         reply = self._reply(context, {"state": self._seal(memory)} if common else {})
         if common:
@@ -226,20 +244,59 @@ class ProtectedOffice:
         if not letter.config.get("first"):
             return self._reply(context, {}), memory
         model = self.office.first().astype(np.float32, copy=False)
-        state = self.strategy.start(model, self._federation())
+        federation = self._federation()
+        for one in read_sums(letter.arrays):  # at most that of `Strategy.before`
+            federation = replace(federation, before=aside.total(self.desk, one, self._aside_of(0, memory)))
+        state = self.strategy.start(model, federation)
         first = {**memory, "model": model, "round": np.array(0), **_named("step-", state)}
         if self.desk.follows:
-            first["clip"] = self._first_clip(model, int(memory["counts"][:, 1].min()))
+            first["clip"] = self._first_clip(model, federation, int(memory["counts"][:, 1].min()))
         return self._reply(context, {"state": self._seal(first)}), memory
 
-    def _first_clip(self, model: NDArray[np.float32], steps: int) -> NDArray[np.float64]:
+    def _announce(self, context: Context, letter: Letter, memory: Memory) -> tuple[Letter, Memory]:
+        """How many numbers this office will add to the sum before the first round, or after the last."""
+        if context.round:
+            memory = self._caught_up(letter, memory)
+            self._check_round(memory, context.round - 1)
+        count = len(aside.entries(self._aside_of(context.round, memory)))
+        self.desk.prepare_aside(context.round, count)
+        reply = self._reply(context, {})
+        reply.config["count"] = count
+        return reply, memory
+
+    def _sum_aside(self, context: Context, letter: Letter, memory: Memory) -> tuple[Letter, Memory]:
+        """This office's part of that sum, once."""
+        if int(memory.get("aside-round", -1)) >= context.round:
+            raise ProtectionError("it has sent its part of this sum; of a second one the difference could be taken")
+        own, rest = _split(memory, "protocol-")
+        with self.meter.time("encrypt_s", context.round, self.office.index):
+            sent = self._aside_of(context.round, memory)
+            payload, note, after = aside.protect(self.desk, sent, context, own | parts_of(letter))
+        rest["aside-round"] = np.array(context.round)
+        return self._reply(context, {"payload": payload, "note": note}), {**rest, **_named("protocol-", after)}
+
+    def _aside_of(self, round_: int, memory: Memory) -> Named:
+        """What the office sends before the first round (0), or after the last."""
+        rows = self.office.side.rows(self.office.index)
+        if round_ == 0:
+            return self.strategy.before(np.bincount(rows.y, minlength=self.office.side.classes))
+        return self.strategy.after(memory["model"], rows)
+
+    def _finished(self, one: ProtectedSum, memory: Memory) -> Memory:
+        """The memory with the final model, which the strategy makes of the sum after the last round."""
+        state, _ = _split(memory, "step-")
+        known = aside.total(self.desk, one, self._aside_of(one.round, memory))
+        model = self.strategy.finish(memory["model"].astype(np.float64), known, state)
+        return {**memory, "model": np.asarray(model, np.float32), "round": np.array(one.round)}
+
+    def _first_clip(self, model: NDArray[np.float32], federation: Federation, steps: int) -> NDArray[np.float64]:
         """C of round 1, (layers,): of the model's change by its first weights, of all else by what a change of that
         size would make of it."""
         received = self.office.side.received({"w": model}, 1, self.office.index)
         pieces = np.split(model, np.cumsum(received.layout)[:-1])
         change = np.repeat(clips.first(pieces), received.layout)
         with np.errstate(all="ignore"):
-            sent = supposed(self.strategy, received, self._federation(), change, max(steps, 1))
+            sent = supposed(self.strategy, received, federation, change, max(steps, 1))
         flat, _ = self.desk.layout.flat({**sent, "w": Change(sent["w"])}, model)
         found = clips.largest(self.desk.layout.split(flat))
         return np.where((found > 0) & np.isfinite(found), found, 1.0)
@@ -291,7 +348,8 @@ class ProtectedOffice:
         if "state" in letter.arrays:
             memory = self._unseal(letter.arrays["state"], letter.config, memory)
         for one in read_sums(letter.arrays):
-            memory = self._take(one, memory)
+            if not self.desk.is_aside(one.round):
+                memory = self._take(one, memory)
         return memory
 
     def _take(self, one: ProtectedSum, memory: Memory) -> Memory:

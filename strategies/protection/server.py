@@ -7,16 +7,19 @@ or a model in clear, and no key that opens one. What it refuses it counts and na
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from strategies.base import Federation, Letter
 from strategies.maths.streams import ProtectionError
-from strategies.protection.base import Protected
+from strategies.protection.aside import AFTER, BEFORE
 from strategies.protection.context import Context
+from strategies.protection.layout import slots_of_a_number
 from strategies.protection.meter import Meter
-from strategies.protection.protocol import Adder, Check, ClearAdder, Form, Parts
+from strategies.protection.options import ProtectionOptions
+from strategies.protection.protocol import NO_NOTE, Adder, Check, ClearAdder, Form, Parts
 from strategies.protection.sums import Bytes, ProtectedSum, parts_of
 
 
@@ -42,7 +45,7 @@ class ProtectedServer:
     """
 
     def __init__(
-        self, strategy: Protected, federation: Federation, measured: frozenset[int] | None = None,
+        self, strategy: ProtectionOptions, federation: Federation, measured: frozenset[int] | None = None,
         until: int | None = None,
     ) -> None:  # fmt: skip
         self.strategy, self.federation, self.measured, self.until = strategy, federation, measured, until
@@ -54,6 +57,7 @@ class ProtectedServer:
         self.held: dict[int, int] = {}  # office -> round of the model it has
         self.counted: dict[int, int] = {}  # office -> last round whose sum holds its update
         self.here: set[int] = set()  # who answered last in this round
+        self.ended: ProtectedSum | None = None  # what all offices sent after the last round
 
     def begin(self, post: Post) -> None:
         """Learn the form of messages, the weights and the public key; have the first weights sealed by one office."""
@@ -82,14 +86,51 @@ class ProtectedServer:
         counts = np.stack([joined[office].arrays["counts"] for office in sorted(joined)])
         place, count = self.place, int(joined[first].config["count"])
         self.form = Form(place.run, place.offices, self.federation.cohort, place.bits, count)
-        self.adder: Adder = self.strategy.adder(joined[first].arrays["public"], self.form)
+        self.public = joined[first].arrays["public"]
+        self.adder: Adder = self.strategy.adder(self.public, self.form)
         self.clear = ClearAdder(self.form)
+        before = self._aside(0, BEFORE, post).parts() if self.strategy.overrides("before") else {}
         asked = {}
         for office in everybody:
             config = {"phase": "agree", "weights": weights, "first": office == first}
             self._context(0, office).write(config)
-            asked[office] = Letter(config, {"counts": counts})
+            asked[office] = Letter(config, {"counts": counts, **(before if office == first else {})})
         self.state = (0, post.query(asked)[first].arrays["state"])
+
+    def _aside(self, number: int, phase: str, post: Post) -> ProtectedSum:
+        """The sum of what all offices send once, under a round number that no round has.
+
+        Raises:
+            ProtectionError: an office does not answer, or does not fit the others.
+        """
+        assert self.form is not None
+        everybody = sorted(post.everyone)
+        asked = {}
+        for office in everybody:
+            asked[office] = self._news(number, office, {}) if number else Letter()
+            asked[office].config["phase"] = phase
+            self._context(number, office).write(asked[office].config)
+        found = post.query(asked)
+        counts = {letter.config.get("count") for letter in found.values()}
+        if len(found) < len(everybody) or len(counts) > 1:
+            raise ProtectionError(f"{phase}: offices {sorted(found)} send {counts} numbers; all must, and as many")
+        if number:
+            self.held |= dict.fromkeys(found, number - 1)
+        public = self.public if not self._is_clear(number) else NO_NOTE
+        count = int(str(counts.pop())) * slots_of_a_number(self.form.bits, self.form.offices)
+        form = replace(self.form, cohort=len(everybody), count=count)
+        adder = ClearAdder(form) if self._is_clear(number) else self.strategy.adder(public, form)
+        ask, clear, total = self._asking(post, number), self._is_clear(number), None
+        parts = adder.begin(number, ask, everybody, clear)
+        answers = ask("aside", parts)
+        if sorted(answers) != everybody:
+            raise ProtectionError(f"{phase}: {sorted(answers)} of {len(everybody)} offices answered; all are needed")
+        for office in everybody:
+            adder.check(answers[office]["payload"], answers[office]["note"])
+            total = adder.add(total, answers[office]["payload"])
+        total = adder.finish(number, ask, total, everybody, clear)
+        notes = np.stack([answers[office]["note"] for office in everybody])
+        return ProtectedSum(number, tuple(everybody), total, notes, clear)
 
     def _context(self, round_: int, office: int) -> Context:
         """What a message of this place has to say."""
@@ -209,15 +250,18 @@ class ProtectedServer:
         stacked = np.stack([notes[office] for office in found])
         self.last = ProtectedSum(number, tuple(found), total, stacked, self._is_clear(number))
         self.counted |= dict.fromkeys(found, number)
+        if number == self.until and self.strategy.overrides("after"):
+            self.ended = self._aside(number + 1, AFTER, post)
+            self.here = set(found)
         return None, None
 
     def ask(self, number: int, post: Post) -> dict[int, Letter]:
         """The lowest office that is still there scores the model; at the end, all score the models of their own."""
         self.evaluates = min(self.here)
-        every = post.everyone if number == self.until and self.strategy.overrides("personal") else [self.evaluates]
+        last = number == self.until and self.strategy.overrides("personal", "after")
         letters = {}
-        for office in sorted(every):
-            letters[office] = self._news(number, office, {})
+        for office in sorted(post.everyone if last else [self.evaluates]):
+            letters[office] = self._news(number, office, {} if self.ended is None else self.ended.parts())
             letters[office].config["phase"] = "evaluate" if office == self.evaluates else "personal"
         return letters
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments.__main__ import parser
-from experiments.commands import report_folder
+from experiments.commands.report import report_folder
 from experiments.errors import UserError
 from experiments.grid import FOLDER, load_grid
 

@@ -237,8 +237,8 @@ def step_and_score() -> tuple[str, str, str, float]:
     first, g = w.copy(), np.zeros_like(w)
     for batch, steps in ((5, 20), (23, 8), (77, 2)):
         orders = np.stack([rng.permutation(77), rng.permutation(77)])
-        kernel.train(w, first, none, widths, x, y, orders, batch, steps, 0.05, 0.9, 0.001, 0.1)
-    kernel.gradient(w, g, widths, x, y, np.arange(77))
+        kernel.train(w, first, none, widths, x, y, orders, none, none, batch, steps, 0.05, 0.9, 0.001, 0.1)
+    kernel.gradient(w, g, widths, x, y, np.arange(77), none, none)
     predicted, loss = kernel.score(w, widths, x, y)
     assert np.isfinite(w).all()
     return sha256(w).hexdigest(), sha256(g).hexdigest(), sha256(predicted).hexdigest(), float(loss)

@@ -34,6 +34,7 @@ DEFAULTS = {
     "min_examples": 64,
     "row_order": "shuffled",
     "dropout": None,
+    "corrupt": None,
     "reject_nonfinite": True,
     "trainer": "auto",
     "audit": False,

@@ -305,7 +305,7 @@ def test_further_studies_have_folders_of_their_own(
         asked.append((where, len(cells[0].space.distributions["local_epochs"].choices)))  # type: ignore[attr-defined]
         return []
 
-    monkeypatch.setattr("experiments.tune.tune", noted)
+    monkeypatch.setattr("experiments.commands.tune.tune_all", noted)
     assert main(command(grid, tmp_path, *flags)[3:]) == 0
     assert asked == [(tmp_path / folder, epochs)]
     assert (tmp_path / folder / "studies.journal").exists()

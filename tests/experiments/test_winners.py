@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from experiments.__main__ import parser
-from experiments.commands import tuning_command
+from experiments.commands.grids import tuning_command
 from experiments.errors import UserError
 from experiments.grid import load_grid
 from experiments.spec import RunSpec

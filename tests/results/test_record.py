@@ -15,11 +15,12 @@ from tests.results.builder import record
 ROUND = "round test_accuracy test_loss test_macro_f1 validation_accuracy train_loss"
 FINAL = (
     "score test_accuracy test_macro_f1 test_f1_per_class test_correct_by_person mean_office_accuracy "
-    "weighted_office_accuracy worst_office_accuracy validation_score"
+    "weighted_office_accuracy worst_office_accuracy validation_score "
+    "mean_personal_accuracy worst_personal_accuracy"
 )
 OFFICE = (
     "name num_examples class_counts num_persons entropy js_distance validation_accuracy bytes_up bytes_down "
-    "rejected dropped"
+    "rejected dropped personal_accuracy"
 )
 PARTITION = "hash gini gini_normalised entropy js_distance information moved moved_share marked label_skewed"
 COST = (

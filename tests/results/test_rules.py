@@ -23,7 +23,7 @@ from results.store import Store
 from results.study import studies
 from results.style import looks
 from results.tables import main_table, score_table
-from results.tuned import CELL, KEY, LATER, Winner, file_name, find, key_of, read, write
+from results.tuned import KEY, OPTIONAL, Winner, file_name, find, key_of, read, write
 from results.tuning_tables import importance_table, tuned_table
 from tests.results.builder import only_study, record, records
 from tests.results.private import private
@@ -163,8 +163,8 @@ def adjusted() -> Winner:
 def test_older_winners_keep_their_names() -> None:
     key = winner().key
     assert set(key) == set(KEY)
-    assert file_name(key) == file_name({**key, **LATER}) == "uci-har-iid-fedavg-2237473a"
-    assert key_of({**key, **LATER, "rounds": 15}) == key
+    assert file_name(key) == file_name({**key, **OPTIONAL}) == "uci-har-iid-fedavg-2237473a"
+    assert key_of({**key, **OPTIONAL, "rounds": 15}) == key
 
 
 @pytest.mark.parametrize("more", [{"loss": ADJUSTED}, {"corrupt": "label_noise(office=0, rate=0.3)"}])
@@ -176,7 +176,6 @@ def test_what_a_rule_is_and_meets_is_in_a_winners_key(more: dict[str, str], tmp_
     assert find(tmp_path, usual.key) == usual
     assert find(tmp_path, {**usual.key, **more}) == other
     assert read(tmp_path / f"{other.name}.yaml") == other
-    assert set(CELL) == {*KEY, "corrupt"} - {"strategy"}
 
 
 def test_tables_of_tuning_name_the_rule() -> None:

@@ -15,7 +15,7 @@ import pytest
 from results import ResultsError
 from results.listing import ls, merged, show
 from results.record import Key, decode, encode
-from results.store import LEFTOVER_S, Store
+from results.store import LEFTOVER_S, Store, check_writable
 from tests.results.builder import record, records
 
 ROOT = Path(__file__).parents[2]
@@ -106,6 +106,23 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match=r"cannot be written .*another --results"):
         other.put(A)
     assert other.keys() == []
+
+
+def test_a_store_says_beforehand_that_it_cannot_be_written_and_leaves_nothing(tmp_path: Path) -> None:
+    Store(tmp_path).check_writable()
+    assert list(tmp_path.rglob("*")) == [tmp_path / "runs"]
+    (tmp_path / "taken").write_text("a file where a folder should be")
+    with pytest.raises(ResultsError, match=r"taken.runs: cannot be written \(.+\); .*another --results"):
+        check_writable(tmp_path / "taken" / "runs")
+    with pytest.raises(ResultsError, match=r"/proc/no: cannot be written .*another --out"):
+        check_writable(Path("/proc/no"), "--out")
+
+
+def test_a_run_that_cannot_be_removed_is_told(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.path(*A.key).mkdir(parents=True)
+    with pytest.raises(ResultsError, match=r"cannot be removed .*another --results"):
+        store.rm(*A.key)
 
 
 DIE_AT_FSYNC = """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,11 +16,12 @@ from results.comparisons import compared, ranks_table
 from results.frame import frames
 from results.record import RunRecord
 from results.render import to_latex
+from results.report import _winners
 from results.statistics import step_down
 from results.study import Study, studies
 from results.style import looks, style
 from results.tables import main_table, score_table
-from results.tuned import Cost, Finalist, Trial, Winner
+from results.tuned import Cost, Finalist, Trial, Winner, write
 from results.tuning_tables import gains_table, importance_table, tuned_table
 from tests.results.builder import record
 
@@ -146,6 +149,42 @@ def test_the_tuned_table_says_what_halving_would_have_cost() -> None:
     assert said(None) == []
     assert "in one study without it, it would have stopped the best trial in 12 % of" in said(None, 0.123)[0]
     assert "in 2 studies without it, it would have stopped the best trial in 5 to 40 % of" in said(0.4, 0.05)[0]
+
+
+def test_winners_of_a_loss_or_a_corruption_are_told_apart() -> None:
+    plain = winner()
+    lossy = winner(key=plain.key | {"loss": "planted"})
+    noisy = winner(key=plain.key | {"corrupt": "label_noise(office=0, rate=0.4)"})
+    table = tuned_table([lossy, noisy, plain])
+    assert table is not None
+    names = ["corrupt", "strategy"]
+    assert table.raw[names].to_numpy().tolist() == [
+        ["label_noise(office=0, rate=0.4)", "fedavg"],
+        ["none", "fedavg"],
+        ["none", "fedavg + planted"],
+    ]
+    assert table.shown["Strategy"].tolist() == ["fedavg", "fedavg", "fedavg + planted"]
+    assert "corrupt" in table.shown
+    assert "loss" not in table.shown
+    without = tuned_table([plain])
+    assert without is not None
+    assert not {"loss", "corrupt"} & set(without.raw), "tables of cells without these options stay as they were"
+
+
+def test_a_report_finds_winners_for_records_that_are_older_than_an_option(tmp_path: Path) -> None:
+    plain = winner()
+    noisy = winner(key=plain.key | {"corrupt": "label_noise(office=0, rate=0.4)"})
+    for made in (plain, noisy):
+        write(tmp_path, made)
+    runs = frames([record()])
+    old = dataclasses.replace(
+        runs, runs=runs.runs.drop(columns=["loss", "corrupt"], errors="ignore").assign(**plain.key)
+    )
+    assert _winners(old, tmp_path) == [plain]
+    new = dataclasses.replace(old, runs=old.runs.assign(loss="cross_entropy", corrupt=None))
+    assert _winners(new, tmp_path) == [plain]
+    spoilt = dataclasses.replace(new, runs=new.runs.assign(corrupt=noisy.key["corrupt"]))
+    assert _winners(spoilt, tmp_path) == [noisy]
 
 
 def test_importance_has_a_column_for_every_parameter() -> None:

@@ -26,7 +26,7 @@ from experiments.training.clients import Clients, ClientSide
 from results.record import RunRecord
 from strategies.base import Job, Memory, Strategy, Update
 from strategies.protection.base import Protected
-from strategies.protection.plan import Keys
+from strategies.protection.keys import Keys
 from strategies.protection.server import ProtectedServer
 from tests.experiments.problems import problem
 from tests.strategies.vaults import vault_for
@@ -194,7 +194,7 @@ def stage(
     sides = set_up(spec, data, deal_rows(spec, data), keys=keys_for(spec, measured))
     number = len(sides.clients.workloads)
     inner, clients = connect(inprocess.connect, look, train, sides.clients, number)
-    adapter = sides.server.strategy(spec.rounds)
+    adapter = sides.server.strategy()
     assert isinstance(adapter, Adapter)
     assert isinstance(adapter.server, ProtectedServer)
     return Stage(spec, inner, clients, sides.server.grid(inner), adapter, adapter.server)

@@ -1,0 +1,69 @@
+"""One sum before the first round, or after the last, that no server can read: class counts, moments, Fisher.
+
+It is formed as a round's sum is, under round number 0 or one after the last, in a form of its own: every entry is a
+number of 160 bits (`layout.digits`), so that nothing is clipped and the sum is exact. All offices take part, or there
+is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from strategies.base import Named
+from strategies.maths.masking import Slots
+from strategies.maths.streams import ProtectionError, check_tags, tag
+from strategies.protection.context import Context
+from strategies.protection.desk import Desk
+from strategies.protection.layout import digits, number, slots_of_a_number
+from strategies.protection.sums import Bytes, ProtectedSum
+
+BEFORE, AFTER = "before", "after"
+
+
+def entries(sent: Named) -> list[float]:
+    """All that is sent, as one list of numbers, by name."""
+    return [float(entry) for name in sorted(sent) for entry in np.asarray(sent[name], np.float64).ravel()]
+
+
+def protect(
+    desk: Desk, sent: Named, context: Context, memory: Mapping[str, Any]
+) -> tuple[Bytes, Bytes, Mapping[str, Any]]:
+    """An office's message, a note for whoever opens the sum, and the protocol's memory."""
+    bits, offices = desk.form.bits, desk.form.offices
+    values = np.concatenate([digits(entry, 1.0, bits, offices) for entry in entries(sent)])
+    mark = tag(desk.vault.secret, context.run, context.round, context.office, context.offices)
+    slots = Slots(values, mark, bits)
+    return desk.holder_of(context.round).protect(slots, context, dict(memory))
+
+
+def total(desk: Desk, one: ProtectedSum, own: Named) -> dict[str, Any]:
+    """The sum over all offices, by name.
+
+    Args:
+        own: what this office sent, which has the names and shapes.
+
+    Raises:
+        ProtectionError: it is not the sum of all offices.
+    """
+    bits, offices = desk.form.bits, desk.form.offices
+    if one.clear != desk.is_clear(one.round) or one.offices != tuple(range(offices)):
+        raise ProtectionError(f"the sum beside the rounds is of offices {list(one.offices)}; expected all {offices}")
+    slots = desk.holder_of(one.round).reveal(one)
+    check_tags(slots.check, desk.vault.secret, desk.form.run, one.round, one.offices, offices)
+    each = slots_of_a_number(bits, offices)
+    values = [offices * number(part, [1.0] * offices, bits, offices) for part in slots.values.reshape(-1, each)]
+    return _named(values, own)
+
+
+def _named(values: Sequence[float], own: Named) -> dict[str, Any]:
+    """Back from `entries`."""
+    found, at = {}, 0
+    for name in sorted(own):
+        shape = np.shape(own[name])
+        size = int(np.prod(shape))
+        found[name] = np.array(values[at : at + size]).reshape(shape)
+        at += size
+    return found
