@@ -34,6 +34,7 @@ MEASURES = (
     "weighted_office_accuracy",
     "worst_office_accuracy",
 )
+PERSONAL = ("mean_personal_accuracy", "worst_personal_accuracy")  # measures of strategies whose offices keep own models
 
 
 @dataclass(frozen=True)
@@ -166,8 +167,9 @@ def cells(study: Study) -> pd.DataFrame:
 
     Returns:
         columns `row` of the study; runs, finished, diverged, failed, filtered, marked (draws that moved more than
-        5 % of the rows); seeds, partition_hashes, commits (tuples); and for each of MEASURES, in [0, 1]: `<measure>`
-        (mean), `<measure>_half` (of its 95 % t interval; nan for one run), `<measure>_equal` (all values are equal).
+        5 % of the rows); seeds, partition_hashes, commits (tuples); and for each of MEASURES and PERSONAL, in [0, 1]:
+        `<measure>` (mean), `<measure>_half` (of its 95 % t interval; nan for one run), `<measure>_equal` (all values
+        are equal).
         Further columns of `frames.runs` that `study.row` decides may be taken with `one_a_cell`.
     """
     runs = study.primary.assign(
@@ -181,7 +183,7 @@ def cells(study: Study) -> pd.DataFrame:
     counted.insert(0, "runs", groups.size())
     for name, source in (("seeds", "seed"), ("partition_hashes", "partition_hash"), ("commits", "commit")):
         counted[name] = groups[source].agg(_distinct)
-    return counted.join(summary(study.scored, study.row, MEASURES)).reset_index()
+    return counted.join(summary(study.scored, study.row, (*MEASURES, *PERSONAL))).reset_index()
 
 
 def one_a_cell(study: Study, names: Sequence[str]) -> pd.DataFrame:
