@@ -41,6 +41,7 @@ _PROTECTION = {
     "sees": object,
     "bits": float,
     "rounding": str,
+    "clip": object,
     "measured_rounds": float,
     "all_rounds": float,
     "measured_bytes_up": float,
@@ -80,7 +81,7 @@ class Frames:
         persons: one row a test person, with `run`, `person` (text) and `accuracy` of the final model in [0, 1] over
             its `total` rows.
         protection: one row a protected run, with `run` and the keys of the record's `protection`; its `rounds` are
-            `all_rounds` here, `sees` is a dict.
+            `all_rounds` here, `sees` is a dict, `clip` a number or `auto`.
         privacy: one row a private run, with `run` and the keys of the record's `privacy`: an infinite epsilon is inf,
             `clip_norm` nan where nothing was clipped, `steps` the most of any office, `public` a tuple of text and
             `offices` one of `PrivateOffice`. A promise within a promise (windows within offices) has a further row, in

@@ -114,6 +114,7 @@ def protection_table(study: Study, stale: int = 0) -> Table | None:
         base(runs),
         "In rounds that were not measured the same integers travelled in clear, as in the plain twin; tests hold every "
         "protocol to have its bits.",
+        _what_is_clipped(study, found["clip"]),
         "Error: the largest of any round, of an entry of the mean update, beside the bound where nobody clips."
         + " (c): of one that was clipped." * bool(clipped.any())
         + f" (!): over {100 * CLIPPED_MUCH:g} % of the values were clipped." * bool(much.any()),
@@ -134,9 +135,33 @@ def _summary(runs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     found["all_rounds"] = groups["all_rounds"].median()
     medians = groups[[*_COSTS, "update_s", *_NAIVE, "plain_train_s", "round_over_plain", *_BYTES]].median()
     worst = groups[["clipped_share", "error", "error_bound"]].max()
-    found = pd.concat([found, medians, worst, groups[["bits", "rounding", "assumption"]].first()], axis=1)
+    found = pd.concat([found, medians, worst, groups[["bits", "rounding", "clip", "assumption"]].first()], axis=1)
     found["naive_over_ours"] = found["naive_encrypt_s"] / found["update_s"]
     return found.reset_index()
+
+
+def _clip(value: Any) -> str:
+    """`auto`, a number, or that a record does not say."""
+    if isinstance(value, str):
+        return value
+    return f"{value:g}" if isinstance(value, float) and value == value else text.NOTHING
+
+
+def _what_is_clipped(study: Study, clips: pd.Series[Any]) -> str:
+    """What the clip cuts, and where it comes from; empty where no record says."""
+    if clips.isna().all():
+        return ""
+    shared = study.frames.privacy["noise"].eq("shared").any()
+    automatic = (
+        " auto: the clip follows, layer by layer, the largest entries that the offices had to send in the rounds before"
+        + ", and under shares of noise the bound that the noise is made for" * bool(shared)
+        + "."
+    )
+    return (
+        "Clip: the largest absolute value that the grid holds for an entry of an update; a larger entry is cut to it."
+        + automatic * bool(clips.eq("auto").any())
+        + " Clipped: the share of all entries sent that were cut, the largest of any run."
+    )
 
 
 def _full(column: pd.Series[Any]) -> pd.Series[Any]:
@@ -167,6 +192,7 @@ def _shown(found: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
         "Down [kB]": text.numbers(found["bytes_down"] / 1e3, 1),
         "Down over plain": text.numbers(found["down_over_plain"], 2),
         "Encrypted [%]": text.numbers(100 * found["encrypted_share"], 0),
+        "Clip": found["clip"].map(_clip),
         "Clipped [%]": text.numbers(100 * found["clipped_share"], 3)
         + (found["clipped_share"] > CLIPPED_MUCH).map(mark),
         "Error": text.significant(found["error"]) + _clipped(found).map({True: " (c)", False: ""}),

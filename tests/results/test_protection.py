@@ -24,6 +24,7 @@ from results.study import Study
 from results.style import looks, style
 from results.tables import costs_table, main_table, score_table, unevenness_table
 from tests.results.builder import BASE_TRAIN_S, PROTOCOLS, only_study, record, records
+from tests.results.private import private
 from tests.results.test_figures import can_be_read
 
 STRATEGIES = ("masked_sum", "masked_sum(bits=12)", "paillier", "paillier(inner=fedprox(mu=0.01))", "secagg", "bfv")
@@ -169,6 +170,32 @@ def test_much_clipping_is_marked() -> None:
         table = protection_table(only_study(runs))
         assert table is not None
         assert ("(!): over 0.1 % of the values were clipped." in " ".join(table.caption)) == ("(!)" in shown)
+
+
+def test_the_table_says_what_is_clipped() -> None:
+    plain, follows = record(), record(strategy="secagg")
+    assert costs(plain, follows)["Clip"] == "auto"
+    assert "auto: the clip follows, layer by layer, the largest entries that the offices" in caption(plain, follows)
+    assert "shares of noise" not in caption(plain, follows)
+    given = record(strategy="secagg(clip=0.5)", protection=(("clip", 0.5),))
+    assert costs(plain, given)["Clip"] == "0.5"
+    assert "a larger entry is cut to it. Clipped: the share of all entries sent" in caption(plain, given)
+    noisy = private(noise="shared", measured=1)
+    assert "under shares of noise the bound that the noise is made for" in caption(plain, follows, noisy)
+
+
+def test_a_record_that_does_not_say_its_clip_is_said_nothing_of() -> None:
+    made = record(strategy="secagg")
+    assert made.protection is not None
+    older = msgspec.structs.replace(made, protection=msgspec.structs.replace(made.protection, clip=None))
+    assert costs(record(), older)["Clip"] == "–"
+    assert "Clip:" not in caption(record(), older)
+
+
+def caption(*runs: RunRecord) -> str:
+    table = protection_table(only_study(runs))
+    assert table is not None
+    return " ".join(table.caption)
 
 
 def test_an_error_beyond_its_bound_is_that_of_a_clipped_entry() -> None:
