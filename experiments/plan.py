@@ -137,7 +137,7 @@ def plan(specs: Iterable[RunSpec], store: Store, engine: str, rerun_stale: bool 
         if glance is None or glance.status == "failed":
             todo.append(spec)
             continue
-        key = (type(spec.partition), spec.strategy, type(spec.dataset), type(spec.loss), type(spec.corrupt))
+        key = (type(spec.partition), spec.strategy, type(spec.dataset), type(spec.loss), type(spec.corrupt), spec.audit)
         hashes.setdefault(key, sources(spec, engine))
         old = glance.sources_hash != hashes[key]
         if old and rerun_stale:

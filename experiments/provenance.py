@@ -38,11 +38,12 @@ def sources_hash(
         tables: that they read.
         own: modules of the user's, with what they import of the user's; installed ones are known by their version.
     """
-    ours = _hash_of_ours(modules, tables)
     files = sorted(own_files(own))
     if not files:
-        return ours
-    digest = hashlib.sha256(ours.encode())
+        return _hash_of_ours(modules, tables)
+    # A user's strategy may stand on ours, which the run's own modules need not import.
+    used = {name for path in files for name in _names(path) if name.split(".")[0] in ROOMS}
+    digest = hashlib.sha256(_hash_of_ours(modules | used, tables).encode())
     for path in files:  # read anew each time: a notebook's user edits and runs again
         digest.update(f"{path.name} {_code_of(path.read_text('utf-8'))}\n".encode())
     return digest.hexdigest()[:16]
@@ -50,14 +51,15 @@ def sources_hash(
 
 def own_files(modules: Iterable[str]) -> set[Path]:
     """The files of a user's modules and of all that they import of the user's, without importing anything."""
-    found: set[Path] = set()
-    left = list(modules)
+    found: dict[str, Path] = {}
+    left = [parent for module in modules for parent in _with_parents(module)]
     while left:
-        path = _found(left.pop())
-        if path is not None and path not in found:
-            found.add(path)
-            left += _names(path)
-    return found
+        module = left.pop()
+        path = None if module in found else _found(module)
+        if path is not None:
+            found[module] = path
+            left += _names(path, module if path.name == "__init__.py" else module.rpartition(".")[0])
+    return set(found.values())
 
 
 def _found(module: str) -> Path | None:
@@ -107,15 +109,27 @@ def _imports(path: Path) -> list[str]:
     return sorted(name for name in _names(path) if name.split(".")[0] in ROOMS)
 
 
-def _names(path: Path) -> list[str]:
-    """Modules that a file's import statements name, and the packages they lie in."""
+def _names(path: Path, package: str = "") -> list[str]:
+    """Modules that a file's import statements name, and the packages they lie in.
+
+    Args:
+        package: that the file lies in, which `from . import x` begins at. Our own rooms write no such import.
+    """
     names: list[str] = []
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return sorted({".".join(name.split(".")[: depth + 1]) for name in names for depth in range(name.count(".") + 1)})
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            module = ".".join([*above, node.module] if node.module else above)
+            names += [module, *(f"{module}.{alias.name}" for alias in node.names)]
+    return sorted({parent for name in names for parent in _with_parents(name)})
+
+
+def _with_parents(module: str) -> list[str]:
+    """A module and the packages it lies in, outermost first."""
+    names = module.split(".")
+    return [".".join(names[: depth + 1]) for depth in range(len(names))]
 
 
 @cache

@@ -23,7 +23,7 @@ from experiments.run import RunData, attempt, failed
 from experiments.spec import RunSpec
 from results.record import RunRecord
 from results.store import Store
-from strategies.protection.plan import Keys
+from strategies.protection.keys import Keys
 
 
 @dataclass

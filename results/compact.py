@@ -14,17 +14,18 @@ from __future__ import annotations
 import contextlib
 import types
 import typing
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from results.files import write_whole
 from results.record import Key, RunRecord
 from results.sections import Section
-from results.store import Store, write_whole
 
 _SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 _FILE = ("file_size", "file_mtime_ns", "file_inode")
@@ -55,7 +56,21 @@ def table(records: Iterable[RunRecord]) -> pa.Table:
     return pa.Table.from_pylist([_row(record) for record in sorted(records, key=lambda one: one.key)], schema=SCHEMA)
 
 
-def compact(store: Store) -> pa.Table:
+class Runs(Protocol):
+    """A store of runs (`results.store.Store`) as far as it is read here."""
+
+    @property
+    def runs(self) -> Path:
+        """The folder that holds them."""
+
+    def files(self) -> Mapping[Key, tuple[int, int, int]]:
+        """Size, time and inode of every run's file, in the order of the keys."""
+
+    def records(self, keys: Iterable[tuple[str, str]] | None = None) -> Iterable[RunRecord]:
+        """The records of some runs, or of all."""
+
+
+def compact(store: Runs) -> pa.Table:
     """Every run of a store as a table of `SCHEMA`, sorted by key; the Parquet file is left up to date.
 
     Raises:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from results import ResultsError
+from results.files import TEMPORARY, flush_folder, write_whole
 from results.record import Glance, Key, RunRecord, Status, decode, encode, glance
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ LEFTOVER_S = 3600.0  # a write takes milliseconds: a temporary file of this age 
 
 _FILE = re.compile(r"([0-9a-f]{4,64})-([a-z][a-z0-9_]*)\.json")
 _SHARD = re.compile(r"[0-9a-f]{2}")
-_TEMPORARY = ".tmp"
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class Store:
             raise ResultsError(
                 f"{path}: cannot be removed ({error.strerror}); ask its owner, or name another --results"
             ) from None
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
 
     def merge(self, other: Store) -> Merged:
         """Copy the runs of another store that are not here. A run that failed here gives way to one that did not fail
@@ -226,7 +226,7 @@ class Store:
 
     def _sweep_leftovers(self) -> None:
         for entry in self._files():
-            if entry.name.endswith(_TEMPORARY):
+            if entry.name.endswith(TEMPORARY):
                 with contextlib.suppress(OSError):  # its writer may be renaming it, or the store be read-only
                     if time.time() - entry.stat().st_mtime > LEFTOVER_S:
                         os.unlink(entry.path)
@@ -236,7 +236,7 @@ class Store:
         try:
             if not path.parent.is_dir():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                _flush_folder(self.runs)
+                flush_folder(self.runs)
             write_whole(path, content)
         except OSError as error:
             raise ResultsError(
@@ -254,7 +254,7 @@ def check_writable(folder: Path, option: str = "--results") -> None:
     Raises:
         ResultsError: the folder cannot be made, or no file in it.
     """
-    probe = folder / f".{os.getpid()}.{secrets.token_hex(4)}{_TEMPORARY}"
+    probe = folder / f".{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"\n")  # a disk that is full takes an empty file
@@ -265,34 +265,6 @@ def check_writable(folder: Path, option: str = "--results") -> None:
         raise ResultsError(
             f"{folder}: cannot be written ({error.strerror}); free space or choose another {option}"
         ) from None
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it appears whole or not at all: temporary name beside it, flush, rename, flush the folder.
-
-    Raises:
-        OSError: it cannot be written; the temporary file is removed.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{_TEMPORARY}")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _flush_folder(path.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename or removal in a folder outlast a loss of power."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _key(name: str) -> Key:

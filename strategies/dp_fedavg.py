@@ -38,19 +38,19 @@ from strategies.base import (
     Strategy,
     StrategyError,
     Update,
-    Wrapper,
     check_choice,
     check_range,
 )
 from strategies.dp_sgd import check_budget
 from strategies.fedavg import FedAvg
 from strategies.privacy import ACCOUNTANTS
+from strategies.privacy.terms import CentralPrivacy
 
 SAMPLING = ("fixed", "poisson")
 
 
 @dataclass(frozen=True)
-class DpFedAvg(Wrapper):
+class DpFedAvg(CentralPrivacy):
     """Without noise, and with a clip that no update reaches, it is its inner strategy weighted uniformly.
 
     Args:
@@ -137,7 +137,7 @@ class DpFedAvg(Wrapper):
 
     def prepare(self, setting: Setting) -> Prepared:
         """The noise of the sums, and what may be claimed afterwards."""
-        from strategies.privacy.plan import prepare_sums
+        from strategies.privacy.prepare import prepare_sums
 
         return prepare_sums(self, setting, self.inner.prepare(setting))
 

@@ -32,12 +32,12 @@ from strategies.base import (
     Setting,
     Strategy,
     StrategyError,
-    Wrapper,
     check_choice,
     check_range,
 )
 from strategies.fedavg import FedAvg
 from strategies.privacy import ACCOUNTANTS
+from strategies.privacy.terms import LocalPrivacy
 
 LEAST_EPSILON = 0.01
 UNITS = ("window", "person")
@@ -45,7 +45,7 @@ NOISE = ("own", "shared")
 
 
 @dataclass(frozen=True)
-class DpSgd(Wrapper):
+class DpSgd(LocalPrivacy):
     """Without noise and with a clip that nothing reaches it is its inner strategy under Poisson sampling.
 
     Args:
@@ -135,7 +135,7 @@ class DpSgd(Wrapper):
 
     def prepare(self, setting: Setting) -> Prepared:
         """Private steps for every client, its feature means' release, and what may be claimed afterwards."""
-        from strategies.privacy.plan import prepare_steps
+        from strategies.privacy.prepare import prepare_steps
 
         return prepare_steps(self, setting, self.inner.prepare(setting))
 

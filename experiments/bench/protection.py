@@ -29,7 +29,7 @@ from strategies.maths.packing import Packing
 from strategies.maths.paillier import PrivateKey, generate
 from strategies.paillier import KEY, Paillier
 from strategies.protection.base import Protected
-from strategies.protection.plan import Keys
+from strategies.protection.keys import Keys
 from strategies.protection.vault import make_vault
 
 UPDATE, ROUND = "Protection: one update under Paillier", "Protection: a round of 4 offices, 5 local epochs"

@@ -17,7 +17,7 @@ from experiments.engines import inprocess
 from experiments.engines.flower import array_bytes
 from experiments.run import RunData, deal_rows, resolved, set_up
 from experiments.spec import RunSpec
-from strategies.protection.plan import Keys
+from strategies.protection.keys import Keys
 from strategies.protection.protocol import KeyHolder
 
 

@@ -102,7 +102,7 @@ class ClientSide:
             learning_rate(self.spec, number),
             self.workloads[office].steps,
             self.spec.optimizer.momentum,
-            self.spec.model.layout(self.x.shape[1:], self.classes),
+            self._layout,
             office,
             config or {},
         )
@@ -110,6 +110,11 @@ class ClientSide:
     def rows(self, office: int) -> OwnRows:
         """The rows that an office trains on, as `Strategy.after` is given them."""
         return OwnRows(self, office)
+
+    @cached_property
+    def _layout(self) -> tuple[int, ...]:
+        layout: tuple[int, ...] = self.spec.model.layout(self.x.shape[1:], self.classes)
+        return layout
 
     @cached_property
     def _evaluator(self) -> Evaluator:

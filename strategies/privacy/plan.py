@@ -11,21 +11,19 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from strategies.base import Prepared, PrivateSteps, Setting, StrategyError, Workload
+from strategies.base import PrivateSteps, Setting, StrategyError, Workload
 from strategies.privacy.accounting import Mechanism, check_delta, epsilon, noise_multiplier
 from strategies.privacy.gaussian import gaussian_mu
+from strategies.privacy.terms import CentralPrivacy, LocalPrivacy
 
 if TYPE_CHECKING:
-    from strategies.dp_fedavg import DpFedAvg
-    from strategies.dp_sgd import DpSgd
-    from strategies.protection.base import Protected
+    from strategies.protection.options import ProtectionOptions
     from strategies.protection.shares import NoiseShares
 
 MEANS_SHARE = 0.03  # of mu^2, for the feature means
@@ -37,7 +35,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class PrivacyPlan:
-    """What a private run was planned with; afterwards it says what was spent.
+    """What a private run was planned with.
 
     Attributes:
         setting: of the run.
@@ -50,52 +48,17 @@ class PrivacyPlan:
 
     setting: Setting
     workloads: tuple[Workload, ...]
-    local: DpSgd | None = None
-    central: DpFedAvg | None = None
+    local: LocalPrivacy | None = None
+    central: CentralPrivacy | None = None
     noise_multiplier: float = 0.0
-    protection: Protected | None = None
+    protection: ProtectionOptions | None = None
 
     def entropy(self, number: int) -> np.random.SeedSequence:
         """Of the noise that the server adds to a round's sum."""
         return self.setting.entropy("STRATEGY", number)
 
-    def report(self, outcome: Any, cost: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What was spent, by office and in all, and what the claim rests on; and no cost."""
-        from strategies.privacy.report import claim
 
-        return claim(self, outcome), {}
-
-
-def prepare_steps(ours: DpSgd, setting: Setting, inner: Prepared) -> Prepared:
-    """A run whose local steps are private."""
-    workloads = tuple(private_workloads(ours, setting, inner.workloads))
-    plan = PrivacyPlan(setting, workloads, local=ours)
-    return replace(
-        inner,
-        strategy=ours.planned(inner.strategy, plan),
-        workloads=workloads,
-        shift=partial(private_means, setting) if ours.means else inner.shift,
-        unresumable="a run that goes on in parts would release its feature means anew: set secure_rng=false"
-        if ours.means and ours.secure_rng
-        else inner.unresumable,
-        privacy=plan,
-    )
-
-
-def prepare_sums(ours: DpFedAvg, setting: Setting, inner: Prepared) -> Prepared:
-    """A run whose sums are private."""
-    before = inner.privacy or PrivacyPlan(setting, inner.workloads)
-    plan = replace(before, central=ours, noise_multiplier=central_noise(ours, setting))
-    return replace(
-        inner,
-        strategy=ours.planned(inner.strategy, plan),
-        rejects=False,  # who is left out would depend on the others
-        poisson=ours.sampling == "poisson",
-        privacy=plan,
-    )
-
-
-def check_steps(ours: DpSgd, setting: Setting) -> None:
+def check_steps(ours: LocalPrivacy, setting: Setting) -> None:
     """Refuse options that leave something un-noised, or a delta that promises nothing.
 
     Raises:
@@ -141,7 +104,7 @@ def check_pooled(setting: Setting) -> None:
         )
 
 
-def private_workloads(ours: DpSgd, setting: Setting, workloads: Sequence[Workload]) -> list[Workload]:
+def private_workloads(ours: LocalPrivacy, setting: Setting, workloads: Sequence[Workload]) -> list[Workload]:
     """Workloads with their private steps.
 
     Raises:
@@ -155,7 +118,7 @@ def private_workloads(ours: DpSgd, setting: Setting, workloads: Sequence[Workloa
     return _shared(private, often) if ours.noise == "shared" else private
 
 
-def _units(ours: DpSgd, persons: NDArray[np.int64]) -> int:
+def _units(ours: LocalPrivacy, persons: NDArray[np.int64]) -> int:
     """How many there are of what is protected."""
     return len(persons) if ours.unit == "window" else len(np.unique(persons))
 
@@ -176,7 +139,7 @@ def _appearances(workloads: Sequence[Workload], persons: NDArray[np.int64]) -> i
     return max(counts.values())
 
 
-def _private(setting: Setting, ours: DpSgd, work: Workload, often: int) -> Workload:
+def _private(setting: Setting, ours: LocalPrivacy, work: Workload, often: int) -> Workload:
     """A workload with its private steps."""
     persons = setting.persons
     bounds = person_bounds(work.rows, persons) if ours.unit == "person" else None
@@ -217,7 +180,9 @@ def _shared(workloads: Sequence[Workload], often: int) -> list[Workload]:
     ]
 
 
-def noise_shares(strategy: Protected, setting: Setting, plan: PrivacyPlan | None, count: int) -> NoiseShares | None:
+def noise_shares(
+    strategy: ProtectionOptions, setting: Setting, plan: PrivacyPlan | None, count: int
+) -> NoiseShares | None:
     """How the offices of a protected run noise their sums; None where they do not.
 
     Args:
@@ -310,7 +275,7 @@ def private_means(setting: Setting, x: Floats, workloads: Sequence[Workload]) ->
     return (total / count).astype(np.float32).reshape(x[0].shape)
 
 
-def central_noise(ours: DpFedAvg, setting: Setting) -> float:
+def central_noise(ours: CentralPrivacy, setting: Setting) -> float:
     """The noise multiplier of the sums.
 
     Raises:
@@ -324,7 +289,7 @@ def central_noise(ours: DpFedAvg, setting: Setting) -> float:
     return noise_multiplier(ours.epsilon, ours.delta, rate, rounds, ours.accountant)
 
 
-def participation(ours: DpFedAvg, setting: Setting, rounds: int) -> tuple[float, int]:
+def participation(ours: CentralPrivacy, setting: Setting, rounds: int) -> tuple[float, int]:
     """The chance of a client to be in a round, and the rounds that count: for cohorts of a fixed size, which amplify
     nothing, those of the client who is in most."""
     if ours.sampling == "poisson":

@@ -19,12 +19,11 @@ from strategies.base import Workload
 from strategies.privacy.accounting import Mechanism, epsilon, group, orders_text
 from strategies.privacy.plan import PrivacyPlan, noise_shares, participation
 from strategies.privacy.shares import shared_noise
+from strategies.privacy.terms import Budget, CentralPrivacy, LocalPrivacy
 from strategies.protection.sees import SERVER, WITH_ONE
 
 if TYPE_CHECKING:
-    from strategies.dp_fedavg import DpFedAvg
-    from strategies.dp_sgd import DpSgd
-    from strategies.protection.base import Protected
+    from strategies.protection.options import ProtectionOptions
 
 FEW = 4  # clients, which are offices and no crowd to hide in
 PUBLIC = ("rows of each office", "persons of each office", "local steps", "which persons are in which offices")
@@ -46,7 +45,7 @@ def claim(plan: PrivacyPlan, outcome: Any) -> dict[str, Any]:
     return whole if found is None else whole | {"local": found}
 
 
-def _central(plan: PrivacyPlan, ours: DpFedAvg, rounds: int) -> dict[str, Any]:
+def _central(plan: PrivacyPlan, ours: CentralPrivacy, rounds: int) -> dict[str, Any]:
     """Of the sums."""
     setting, protection = plan.setting, plan.protection
     rate, counted = participation(ours, setting, rounds)
@@ -118,7 +117,7 @@ def _client(plan: PrivacyPlan) -> str:
     return "office" if plan.setting.clients <= FEW else "client"
 
 
-def _of_shares(strategy: Protected, curious: int) -> str:
+def _of_shares(strategy: ProtectionOptions, curious: int) -> str:
     """Whom shares of noise hold against: not a server that sees updates, each under one share alone; not an office,
     which knows its own share, unless that is counted out; and an office together with the server only where the
     protocol keeps updates from the two."""
@@ -132,7 +131,7 @@ def _of_shares(strategy: Protected, curious: int) -> str:
     return text
 
 
-def _claim(plan: PrivacyPlan, ours: DpSgd | DpFedAvg, spent: _Spent) -> dict[str, Any]:
+def _claim(plan: PrivacyPlan, ours: LocalPrivacy | CentralPrivacy, spent: _Spent) -> dict[str, Any]:
     """What every claim has to name."""
     return {
         "inner": plan.setting.text((ours.inner.local_dp or ours).inner),
@@ -148,7 +147,7 @@ def _claim(plan: PrivacyPlan, ours: DpSgd | DpFedAvg, spent: _Spent) -> dict[str
     }
 
 
-def _local(plan: PrivacyPlan, ours: DpSgd, trained: Sequence[int]) -> dict[str, Any]:
+def _local(plan: PrivacyPlan, ours: LocalPrivacy, trained: Sequence[int]) -> dict[str, Any]:
     """Of the offices' steps.
 
     Args:
@@ -256,7 +255,7 @@ class _Spent:
     rdp: float
 
     @classmethod
-    def of(cls, history: tuple[Mechanism, ...], ours: DpSgd | DpFedAvg, accountant: str | None = None) -> _Spent:
+    def of(cls, history: tuple[Mechanism, ...], ours: Budget, accountant: str | None = None) -> _Spent:
         if any(one.noise_multiplier == 0 for one in history if one.steps):
             return cls(math.inf, math.inf)
         by_rdp = math.inf if accountant else epsilon(history, ours.delta, "rdp")
@@ -265,6 +264,9 @@ class _Spent:
 
     @classmethod
     def worst(
-        cls, histories: Iterable[tuple[Mechanism, ...]], ours: DpSgd | DpFedAvg, accountant: str | None = None
+        cls,
+        histories: Iterable[tuple[Mechanism, ...]],
+        ours: LocalPrivacy | CentralPrivacy,
+        accountant: str | None = None,
     ) -> _Spent:
         return max((cls.of(history, ours, accountant) for history in set(histories)), key=lambda spent: spent.epsilon)

@@ -14,9 +14,9 @@ from strategies.base import Memory
 from strategies.maths.fixed_point import FixedPoint, Floats
 from strategies.maths.streams import check_tags
 from strategies.protection import clip as clips
-from strategies.protection.base import AUTO, Protected
 from strategies.protection.context import Context
 from strategies.protection.layout import Layout, digits, number, slots_of_a_number
+from strategies.protection.options import AUTO, ProtectionOptions
 from strategies.protection.protocol import ClearHolder, Form, KeyHolder
 from strategies.protection.sums import ProtectedSum
 
@@ -40,7 +40,7 @@ class Desk:
     """
 
     def __init__(
-        self, strategy: Protected, vault: Vault, offices: int, cohort: int, layout: Layout, processes: int,
+        self, strategy: ProtectionOptions, vault: Vault, offices: int, cohort: int, layout: Layout, processes: int,
         measured: frozenset[int] | None, shares: NoiseShares | None = None,
     ) -> None:  # fmt: skip
         self.vault, self.measured, self.layout = vault, measured, layout

@@ -29,11 +29,11 @@ from strategies.maths.streams import ProtectionError, seal, tag, unseal
 from strategies.protection import aside
 from strategies.protection import clip as clips
 from strategies.protection.aside import AFTER, BEFORE
-from strategies.protection.base import Protected
 from strategies.protection.context import Context, round_of
 from strategies.protection.desk import Desk
 from strategies.protection.layout import supposed
 from strategies.protection.meter import Meter
+from strategies.protection.options import ProtectionOptions
 from strategies.protection.protocol import Parts
 from strategies.protection.sums import ProtectedSum, flatten, parts_of, read_sums, unflatten
 
@@ -97,7 +97,7 @@ class Office:
 class ProtectedOffice:
     """One office's part of a protected strategy; see the module."""
 
-    def __init__(self, strategy: Protected, office: Office) -> None:
+    def __init__(self, strategy: ProtectionOptions, office: Office) -> None:
         self.strategy, self.office, self.desk, self.meter = strategy, office, office.desk, office.meter
 
     def query(self, letter: Letter, memory: Memory) -> tuple[Letter, Memory]:

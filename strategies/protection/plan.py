@@ -14,11 +14,12 @@ import numpy as np
 
 from strategies.base import Federation, Job, Letter, Memory, Prepared, Setting, Update
 from strategies.maths.streams import ProtectionError
-from strategies.protection.base import Protected
 from strategies.protection.desk import Desk
+from strategies.protection.keys import Keys
 from strategies.protection.layout import Layout, layout_of, supposed
 from strategies.protection.meter import Meter
 from strategies.protection.office import Office, ProtectedOffice
+from strategies.protection.options import ProtectionOptions
 from strategies.protection.server import ProtectedServer
 from strategies.protection.vault import IN_CLEAR, Vault
 
@@ -26,24 +27,6 @@ if TYPE_CHECKING:
     from strategies.privacy.noise import NoiseStream
     from strategies.privacy.plan import PrivacyPlan
     from strategies.protection.shares import NoiseShares
-
-
-@dataclass(frozen=True)
-class Keys:
-    """How the offices of a protected run come by keys, and what they do with them.
-
-    Attributes:
-        vault: file of the keys; or the keys themselves, where a sweep's driver keeps them in memory for simulated
-            offices; or None where no round is computed in earnest.
-        measured: rounds that are computed in earnest; None is all. In the others integers travel in clear.
-        processes: that may share the work.
-        seconds: that making the keys took.
-    """
-
-    vault: Path | Vault | None = None
-    measured: frozenset[int] | None = None
-    processes: int = 1
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +39,7 @@ class ProtectionPlan:
         privacy: plan of the private strategy inside, or None.
     """
 
-    strategy: Protected
+    strategy: ProtectionOptions
     setting: Setting
     privacy: PrivacyPlan | None = None
 
@@ -70,10 +53,10 @@ class ProtectionPlan:
         """The record's section on protection, and costs that are known better here."""
         from strategies.protection.report import section
 
-        return section(self, outcome, cost)
+        return section(self.strategy, self.keys, self.setting.rounds, outcome, cost)
 
 
-def prepare(ours: Protected, setting: Setting) -> Prepared:
+def prepare(ours: ProtectionOptions, setting: Setting) -> Prepared:
     """A run whose sums are protected.
 
     Raises:
@@ -94,7 +77,7 @@ def prepare(ours: Protected, setting: Setting) -> Prepared:
     )
 
 
-def shares_of(strategy: Protected, setting: Setting, privacy: PrivacyPlan | None) -> NoiseShares | None:
+def shares_of(strategy: ProtectionOptions, setting: Setting, privacy: PrivacyPlan | None) -> NoiseShares | None:
     """Shares of noise in what offices send; None where there are none.
 
     Raises:
@@ -117,7 +100,7 @@ class ProtectedOffices:
 
     def __init__(self, side: Any) -> None:
         self.side, self.meter = side, Meter()
-        self.strategy: Protected = side.prepared.strategy
+        self.strategy: ProtectionOptions = side.prepared.strategy
         self.strategy.check_planned()
         self.plan: ProtectionPlan = self.strategy.plan
         setting, keys, strategy = self.plan.setting, self.plan.keys, self.strategy

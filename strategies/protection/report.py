@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from strategies.protection.keys import Keys
 from strategies.protection.meter import total
-
-if TYPE_CHECKING:
-    from strategies.protection.plan import ProtectionPlan
+from strategies.protection.options import ProtectionOptions
 
 TIMES = ("train_s", "evaluate_s", "encrypt_s", "add_s", "decrypt_s", "critical_s", "clipped")
 
 
-def section(plan: ProtectionPlan, outcome: Any, cost: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def section(
+    strategy: ProtectionOptions, keys: Keys, rounds: int, outcome: Any, cost: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The record's section, and costs by name: of the rounds that were computed in earnest.
 
     Args:
+        keys: of the run.
+        rounds: that were planned.
         outcome: with `meters`, `rounds` that ended, and `bytes_by_round`.
         cost: `cpu_s` and `wall_s` of the run as it was measured from outside.
     """
-    strategy, keys = plan.strategy, plan.keys
     spent = total(outcome.meters, keys.measured)
-    in_earnest = range(1, plan.setting.rounds + 1) if keys.measured is None else keys.measured
+    in_earnest = range(1, rounds + 1) if keys.measured is None else keys.measured
     measured = len(in_earnest)
     costs = {name: spent[name] for name in TIMES if name in spent} | {
         "keygen_s": keys.seconds + spent["keygen_s"],

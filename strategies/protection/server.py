@@ -15,10 +15,10 @@ import numpy as np
 from strategies.base import Federation, Letter
 from strategies.maths.streams import ProtectionError
 from strategies.protection.aside import AFTER, BEFORE
-from strategies.protection.base import Protected
 from strategies.protection.context import Context
 from strategies.protection.layout import slots_of_a_number
 from strategies.protection.meter import Meter
+from strategies.protection.options import ProtectionOptions
 from strategies.protection.protocol import NO_NOTE, Adder, Check, ClearAdder, Form, Parts
 from strategies.protection.sums import Bytes, ProtectedSum, parts_of
 
@@ -45,7 +45,7 @@ class ProtectedServer:
     """
 
     def __init__(
-        self, strategy: Protected, federation: Federation, measured: frozenset[int] | None = None,
+        self, strategy: ProtectionOptions, federation: Federation, measured: frozenset[int] | None = None,
         until: int | None = None,
     ) -> None:  # fmt: skip
         self.strategy, self.federation, self.measured, self.until = strategy, federation, measured, until

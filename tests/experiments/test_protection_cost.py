@@ -13,7 +13,7 @@ from experiments.run import deal_rows, run, set_up
 from experiments.spec import STRATEGIES
 from results.record import RunRecord
 from strategies.protection.base import Protected
-from strategies.protection.plan import Keys
+from strategies.protection.keys import Keys
 from strategies.protection.vault import make_vault
 from tests.experiments.problems import problem
 

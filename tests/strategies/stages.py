@@ -26,7 +26,7 @@ from experiments.training.clients import Clients, ClientSide
 from results.record import RunRecord
 from strategies.base import Job, Memory, Strategy, Update
 from strategies.protection.base import Protected
-from strategies.protection.plan import Keys
+from strategies.protection.keys import Keys
 from strategies.protection.server import ProtectedServer
 from tests.experiments.problems import problem
 from tests.strategies.vaults import vault_for

@@ -22,7 +22,7 @@ from strategies.maths.streams import ProtectionError
 from strategies.privacy.audit import variance_test
 from strategies.privacy.gaussian import gaussian_epsilon
 from strategies.privacy.plan import noise_shares
-from strategies.protection.plan import Keys
+from strategies.protection.keys import Keys
 from strategies.protection.shares import NoiseShares, NoisyGrid
 from tests.experiments.problems import problem
 from tests.strategies.vaults import vault_for

@@ -18,7 +18,7 @@ from strategies.fedavgm import FedAvgM
 from strategies.fedprox import FedProx
 from strategies.flower import Flower
 from strategies.protection.base import Protected
-from strategies.protection.plan import Keys
+from strategies.protection.keys import Keys
 from strategies.quantised import Quantised
 from tests.experiments.toys import Bending, Forgetful, Remembering
 from tests.strategies.stages import case, keys_for, result

@@ -1,0 +1,37 @@
+"""Files that appear whole or not at all, whatever stops the writer."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+TEMPORARY = ".tmp"  # ends the name of a file that is being written
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it appears whole or not at all: temporary name beside it, flush, rename, flush the folder.
+
+    Raises:
+        OSError: it cannot be written; the temporary file is removed.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY}")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    flush_folder(path.parent)
+
+
+def flush_folder(folder: Path) -> None:
+    """Make a rename or removal in a folder outlast a loss of power."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
