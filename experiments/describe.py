@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from experiments.notation import rule
 from experiments.run import LAST_ROUNDS
 from results.record import RunRecord
+from results.rules import rule
 from results.sections import Promise, given
 
 CLIPPED_MUCH = 1e-3  # of the values: worth a warning
@@ -27,6 +27,9 @@ def describe(record: RunRecord) -> str:
             f"offices on their validation rows: mean {percent(final.mean_office_accuracy)}, "
             f"worst {percent(final.worst_office_accuracy)}"
         )
+        if final.mean_personal_accuracy is not None:
+            own, worst = percent(final.mean_personal_accuracy), percent(final.worst_personal_accuracy)
+            lines.append(f"their own models there: mean {own}, worst {worst}")
     lines += [f"note: {note}" for note in record.data.notes]
     cost = record.cost
     lines += left_out(record)

@@ -35,8 +35,6 @@ _NAME = re.compile(r"\s*([A-Za-z_][\w-]*)\s*(\(.*\))?\s*", re.DOTALL | re.ASCII)
 _CONSTANTS = {"true": True, "false": False, "none": None, "null": None}
 _PIECE = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|.", re.DOTALL)  # a quoted string, or a character
 
-DEFAULT_LOSS = "cross_entropy"  # the one that a rule leaves out
-
 
 @dataclass(frozen=True)
 class Call:
@@ -79,11 +77,6 @@ def terms(text: str) -> list[str]:
         else:
             found[-1] += piece
     return [term.strip() for term in found]
-
-
-def rule(strategy: str, loss: str | None = None) -> str:
-    """A strategy's text with its loss, `fedavg + logit_adjusted(tau=1.0)`; the default loss is left out."""
-    return strategy if loss in (None, DEFAULT_LOSS) else f"{strategy} + {loss}"
 
 
 def _arguments(node: ast.Call, text: str) -> tuple[tuple[Any, ...], tuple[tuple[str, Any], ...]]:

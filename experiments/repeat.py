@@ -24,7 +24,7 @@ from strategies import StrategyError
 GRID = "baselines"
 DRAWS = 6  # moved runs a seed, and the least degrees of freedom of a cell's jitter
 QUICK_SEEDS = 2
-NAMING = ("dataset", "partition", "strategy", "seed", "data_hash")  # options that differ within the grid
+NAMING = ("dataset", "partition", "strategy", "loss", "seed", "data_hash")  # options that differ within the grid
 
 Cells = dict[CellKey, dict[int, Outcome]]  # by cell and seed
 
@@ -83,7 +83,7 @@ def prepare(only: Sequence[str], quick: bool, path: Path | None) -> tuple[list[P
 
 def cell_of(spec: RunSpec) -> CellKey:
     """The cell that a run belongs to."""
-    return CellKey(spec.options()["partition"], spec.options()["strategy"])
+    return CellKey(spec.options()["partition"], spec.rule)
 
 
 def _dataset(spec: RunSpec) -> str:

@@ -21,12 +21,13 @@ from experiments.data.corruption import Corruption
 from experiments.data.dataset import Source
 from experiments.dropout import DROPOUTS, Drop
 from experiments.errors import UserError
-from experiments.notation import DEFAULT_LOSS, build, canonical, nearest, parse, rule, terms
+from experiments.notation import build, canonical, nearest, parse, terms
 from experiments.registry import Folder
 from experiments.training.losses.base import Loss
 from experiments.training.models import MODELS
 from experiments.training.optimizers import OPTIMIZERS
 from partitions import Fold, Partition
+from results.rules import LOSS, rule
 from strategies import Strategy
 
 STRATEGIES = Folder("strategies", Strategy)
@@ -164,7 +165,7 @@ class RunSpec:
     )
     optimizer: Any = option("sgd", _built(OPTIMIZERS, "optimizer"), "sgd(momentum=0, weight_decay=0)")
     loss: Any = option(
-        DEFAULT_LOSS, _built(LOSSES, "loss"), "what local training minimises: cross_entropy, logit_adjusted(tau=1)"
+        LOSS, _built(LOSSES, "loss"), "what local training minimises: cross_entropy, logit_adjusted(tau=1)"
     )
     model: Any = option("mlp", _built(MODELS, "model"), "mlp(hidden=[128, 64]) or cnn1d(channels=[32, 64])")
     validation: Any = option(0.2, _validation, "validation persons: 0, a share, or fold(i, of=5)")
@@ -262,8 +263,7 @@ def _split_rule(given: dict[str, Any]) -> dict[str, Any]:
     if len(losses) > 1 or not (strategy and losses[0]):
         named = len([term for term in losses if term])
         raise UserError(
-            f"found {named} losses in the rule {text!r}; "
-            f"expected a strategy and one loss, as in fedavg + {DEFAULT_LOSS}"
+            f"found {named} losses in the rule {text!r}; expected a strategy and one loss, as in fedavg + {LOSS}"
         )
     try:
         loss = build(parse(losses[0]), LOSSES, "loss")

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
-from experiments.notation import nearest, rule
+from experiments.notation import nearest
 from experiments.spec import RunSpec
 from experiments.study import key_of
 from results import tuned
+from results.rules import rule
 
 DEFAULT, TUNED = "default", "tuned"
 # Another strategy's values would be another strategy, and a strategy with another loss is another rule.

@@ -30,7 +30,7 @@ MEASURED = ("round", "test_accuracy", "test_loss", "test_macro_f1", "validation_
 
 
 class CellKey(NamedTuple):
-    """What names a cell within a data set, in canonical notation."""
+    """What names a cell within a data set, in canonical notation; the rule under the name of `strategy`."""
 
     partition: str
     strategy: str

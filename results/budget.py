@@ -22,11 +22,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from results import captions, layout, pieces
 from results.render import Table
-from results.study import family, plain
+from results.rules import family
 from results.style import Look, looks, wrapped
 from results.text import NOTHING
-from results.tuned import Winner, named_by, part
-from results.tuning_tables import LOCAL, in_order, names_of
+from results.tuned import Winner
+from results.tuning_tables import LOCAL, in_order, keys_of, names_of
 
 RANDOM_BATCHES = 2  # from the first
 RUNS = 5  # of a trial, where a study does not name its seeds
@@ -94,6 +94,7 @@ def budget_table(winners: Sequence[Winner], others: Sequence[Winner] = ()) -> Ta
         others: of further studies of the cells (`tuned.repeats`).
     """
     shown, raw = [], []
+    keys = dict(zip((one.name for one in winners), keys_of(winners), strict=True))
     for names, one, rounds, expected in budgets(winners):
         ends = [100 * best_so_far(study)[1][-1] for study in studies_of(one, others)]
         shown.append(
@@ -102,12 +103,8 @@ def budget_table(winners: Sequence[Winner], others: Sequence[Winner] = ()) -> Ta
             | {f"Best of {n} [%]": f"{100 * expected[n - 1]:.2f}" if n <= len(expected) else NOTHING for n in SHOWN}
             | {"Whole study [%]": ", ".join(f"{end:.2f}" for end in ends)}
         )
-        key = {name: plain(part(one, name)) for name in named_by(winners)}
-        raw.append(
-            pd.DataFrame(key | {"trials": np.arange(1, len(expected) + 1), "rounds": rounds.astype(int)}).assign(
-                expected_best_percent=100 * expected
-            )
-        )
+        spent = {"trials": np.arange(1, len(expected) + 1), "rounds": rounds.astype(int)}
+        raw.append(pd.DataFrame(keys[one.name] | spent).assign(expected_best_percent=100 * expected))
     if not shown:
         return None
     left = len(shown[0]) - len(SHOWN) - 2
@@ -118,7 +115,7 @@ def budget_table(winners: Sequence[Winner], others: Sequence[Winner] = ()) -> Ta
     caption = (
         "Expected best validation accuracy of n random trials (Dodge et al. 2019), from the random trials that ran to "
         "the end, the default not among them.",
-        LOCAL * any(one.key.get("strategy") == "local" for one in winners),
+        LOCAL * any(one.rule.arm == "local" for one in winners),
         "Whole study: the best value of all its complete trials; of each study, where a cell was tuned several times.",
         "A trial is five runs; the CSV gives every n with its rounds of training.",
     )

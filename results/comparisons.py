@@ -19,6 +19,7 @@ from results.frame import DEFAULT, ORIGIN
 from results.pairs import pairs
 from results.persons import accuracies, crossed
 from results.render import Table
+from results.rules import BASELINE, is_arm
 from results.statistics import (
     SIGNIFICANCE,
     best_set,
@@ -27,7 +28,7 @@ from results.statistics import (
     ranks,
     step_down,
 )
-from results.study import ARMS, BASELINE, Study, cells, family
+from results.study import Study, cells
 
 MARGIN = 1.0  # point: nobody's choice should hang on less
 
@@ -236,7 +237,7 @@ def ranks_table(study: Study, stale: int = 0) -> Table | None:
     Default values are ranked apart from tuned ones, wherever these are from: they may be the same cells twice.
     """
     found = cells(study)
-    found = found[~found["strategy"].map(lambda name: family(str(name)) in ARMS).astype(bool)]
+    found = found[~found["strategy"].map(is_arm).astype(bool)]
     panels, by = [name for name in study.panels if name != ORIGIN], []
     if ORIGIN in study.panels:
         by = [ORIGIN]
@@ -277,4 +278,4 @@ def ranks_table(study: Study, stale: int = 0) -> Table | None:
 def _chosen(study: Study) -> pd.DataFrame:
     """The scored runs without the reference arms, which nobody can choose."""
     runs = study.scored
-    return runs[~runs["strategy"].map(lambda name: family(str(name)) in ARMS).astype(bool)]
+    return runs[~runs["strategy"].map(is_arm).astype(bool)]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from results.record import Glance, RunRecord, encode
+from results.rules import rule
 from results.store import Merged, Store
 
 
 def ls(store: Store, status: str | None = None) -> str:
-    """A line a run, sorted by key: id, engine, status, score, data set, partition, strategy, seed.
+    """A line a run, sorted by key: id, engine, status, score, data set, partition, rule, seed.
 
     Args:
         status: only runs of this status.
@@ -24,8 +25,9 @@ def ls(store: Store, status: str | None = None) -> str:
 
 def _line(one: Glance) -> tuple[str, ...]:
     score = "" if one.score is None else f"{100 * one.score:6.2f} %"
-    spec = [str(one.spec.get(name, "")) for name in ("dataset", "partition", "strategy", "seed")]
-    return (one.run_id, one.engine, one.status, score, *spec)
+    dataset, partition, seed = (str(one.spec.get(name, "")) for name in ("dataset", "partition", "seed"))
+    named = rule(one.spec.get("strategy", ""), one.spec.get("loss"))
+    return (one.run_id, one.engine, one.status, score, dataset, partition, named, seed)
 
 
 def show(record: RunRecord) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+from results.rules import BASELINE
 from results.statistics import least_detectable
-from results.study import BASELINE, Study
+from results.study import Study
 
 
 def pairs(study: Study, measure: str = "score") -> pd.DataFrame:

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from results import captions, layout, pieces, text
 from results.pairs import span_of_least
 from results.render import Table
+from results.rules import BASELINE
 from results.statistics import crossed_interval, half_width, least_detectable, person_cv
-from results.study import BASELINE, Study
+from results.study import Study
 from results.style import Look, wrapped
 
 FOLDED = "test_persons"  # the option

@@ -4,7 +4,7 @@ An epsilon says nothing without its unit, neighbouring relation, delta, accounta
 them. At window level it protects *one row*: windows overlap by half, so that neighbours share half their samples, and
 what it comes to for a person (all of a person's windows) and for any stretch of signal stands beside it.
 
-A *line* is what a run's strategy is less its budget: the same training at several epsilons and without noise. The cost
+A *line* is what a run's rule is less its budget: the same training at several epsilons and without noise. The cost
 of privacy is the score less that of the same line, seed and rows without noise and clipping.
 """
 
@@ -19,6 +19,7 @@ import pandas as pd
 
 from results import captions, pieces, text
 from results.render import Table
+from results.rules import Rule, rule
 from results.statistics import half_width, least_detectable
 from results.study import Study, cells, summary
 
@@ -37,7 +38,7 @@ def private(study: Study) -> pd.DataFrame:
     Returns:
         columns of `frames.privacy`; `row` of the study, seed, partition_hash; finished; score and worst_f1 (of each
         run the lowest F1 of a class of the final model), in [0, 1], nan where it did not finish; rounds_made; line (the
-        strategy less its budget) and label (its name in a legend); x (epsilon as asked for, as spent where none was,
+        rule less its budget) and label (its name in a legend); x (epsilon as asked for, as spent where none was,
         inf without noise); clipped.
     """
     runs = study.primary
@@ -57,7 +58,7 @@ def private(study: Study) -> pd.DataFrame:
 
 
 def _lines(found: pd.DataFrame, study: Study) -> pd.Series[str]:
-    """The strategy less its budget. A clip belongs to the budget, unless several were tried for one epsilon."""
+    """The rule less its budget. A clip belongs to the budget, unless several were tried for one epsilon."""
     strict = found["notation"].map(lambda name: _less(_BUDGET, name))
     loose = strict.map(lambda name: _less(_CLIP, name))
     place = [found[name] for name in ("partition", *study.panels, "unit", "x", "clipped", "simulated_units")]
@@ -66,13 +67,13 @@ def _lines(found: pd.DataFrame, study: Study) -> pd.Series[str]:
 
 
 def _less(what: re.Pattern[str], notation: str) -> str:
-    """A strategy's text without some options."""
+    """A rule's text without some options."""
     return what.sub("", notation).replace(", )", ")").replace("()", "")
 
 
 def _labels(found: pd.DataFrame) -> pd.Series[str]:
     """`fedprox(mu=0.1), own noise`, and what else two lines of that name differ in."""
-    short = found["inner"].fillna(found["line"]).map(name_of_inner) + ", " + found["noise"].fillna("own") + " noise"
+    short = inner_rules(found) + ", " + found["noise"].fillna("own") + " noise"
     parts = found["line"].map(lambda line: set(re.findall(r"\w+=[\w.]+", line)))
     shared = {name: set.intersection(*group) for name, group in parts.groupby([found["unit"], short])}
     names = [
@@ -82,9 +83,16 @@ def _labels(found: pd.DataFrame) -> pd.Series[str]:
     return pd.Series(names, index=found.index, dtype=str)
 
 
-def name_of_inner(inner: str) -> str:
-    """An inner strategy's name without its weighting, which shared noise prescribes."""
-    return _less(re.compile(r"\bweighting=\w+(, )?"), inner)
+def inner_rules(found: pd.DataFrame) -> pd.Series[str]:
+    """What trains within the noise, without its weighting, which shared noise prescribes.
+
+    Args:
+        found: of `private`.
+    """
+    losses = found["notation"].map(lambda text_: Rule.parse(text_).loss)
+    inner = [rule(*both) for both in zip(found["inner"], losses, strict=True)]
+    whole = pd.Series(inner, index=found.index, dtype=str).where(found["inner"].notna(), found["line"])
+    return whole.map(lambda text_: _less(re.compile(r"\bweighting=\w+(, )?"), text_))
 
 
 def unaudited(runs: pd.DataFrame) -> pd.DataFrame:

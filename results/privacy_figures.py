@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from results import captions, layout
 from results.pairs import span_of_least
-from results.privacy import by_persons, costs, name_of_inner, persons_needed, persons_words, private, unaudited
+from results.privacy import by_persons, costs, inner_rules, persons_needed, persons_words, private, unaudited
 from results.study import Study, summary
 from results.style import DOUBLE, SINGLE, Look, looks, wrapped
 
@@ -39,7 +39,7 @@ _INK = "#555555"
 
 @dataclass(frozen=True)
 class _Line:
-    """How a line is drawn: the colour is its inner strategy's, the dashes its noise's, the marker its own."""
+    """How a line is drawn: the colour is its inner rule's, the dashes its noise's, the marker its own."""
 
     label: str
     look: Look
@@ -105,7 +105,7 @@ def _pages(runs: pd.DataFrame) -> Iterator[tuple[tuple[str, int], pd.DataFrame]]
 def _lines(runs: pd.DataFrame) -> list[_Line]:
     """All lines in the order of their labels."""
     known = runs.drop_duplicates("label").sort_values("label", kind="stable")
-    names = [name_of_inner(str(inner)) for inner in known["inner"].fillna(known["line"])]
+    names = list(inner_rules(known))
     seen = looks(dict.fromkeys(names))
     middle = (len(known) - 1) / 2
     step = min(0.07, 0.5 / len(known))

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from results import captions, layout, pieces, text
 from results.render import Table
-from results.study import BASELINE, Study
+from results.rules import BASELINE
+from results.study import Study
 from results.style import DOUBLE, Look, shortened, wrapped
 
 CLIPPED_MUCH = 1e-3  # share of the values: beyond it the clip shapes the result

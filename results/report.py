@@ -29,9 +29,10 @@ from results.privacy import needed_table, offices_table, privacy_table
 from results.privacy_figures import AUDIT, privacy, privacy_persons, standing, standing_of_persons
 from results.protection import learns_table, protection, protection_table
 from results.render import Table, to_csv, to_latex, to_markdown, to_text
+from results.rules import BASELINE
 from results.sensitivity import RATE, sensitivity, sensitivity_table, swept
 from results.store import Store
-from results.study import BASELINE, Study, cells, ordered, plain, studies
+from results.study import Study, cells, ordered, plain, studies
 from results.style import Look, looks, save, style
 from results.tuned import FIXED_EPOCHS, KEY, OPTIONAL, Winner, everything, part, repeats
 from results.tuning_tables import Pair, gains_table, importance_table, tuned_table
@@ -228,10 +229,9 @@ def _saved(folder: _Folder, name: str, what: str, standing: str, made: Sequence[
 
 
 def _winners(found: Frames, folder: Path) -> list[Winner]:
-    """The winners of what the report is about: of all that makes a cell but the strategy."""
-    options = [name for name in (*KEY, *OPTIONAL) if name != "strategy"]
+    """The winners of what the report is about: of all that makes a cell but the rule."""
+    options = [name for name in (*KEY, *OPTIONAL) if name not in ("strategy", "loss")]
     runs = found.runs.reindex(columns=options)  # older records do not know every option
-    runs["loss"] = runs["loss"].astype(object).where(runs["loss"].notna(), OPTIONAL["loss"])
     held = set(runs.map(plain).itertuples(index=False, name=None))
     return [one for one in everything(folder) if tuple(plain(part(one, name)) for name in options) in held]
 

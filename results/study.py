@@ -1,10 +1,11 @@
 """What a report tells apart: a *study* is the runs made on one data set; a *cell* is one row of its tables.
 
-Every option that all runs of a study share is said once, in the captions; one that differs becomes a column. Of
-those, `panels` are the options that differ between runs of the *same* strategy and partition (a grid over learning
-rates): a figure or a pivot has no place for them and is split by them. An option that follows from the strategy (its
-tuned rate) or from the partition (its number of offices) needs no split. Where runs are told apart by their origin
-(default, tuned), so does all that was tuned: the origin alone is the panel, and a strategy goes by its family's name.
+What tables call a strategy is a *rule* (`results.rules`): its loss is part of its name, and no setting beside it. Every
+option that all runs of a study share is said once, in the captions; one that differs becomes a column. Of those,
+`panels` are the options that differ between runs of the *same* rule and partition (a grid over learning rates): a
+figure or a pivot has no place for them and is split by them. An option that follows from the rule (its tuned rate) or
+from the partition (its number of offices) needs no split. Where runs are told apart by their origin (default, tuned),
+so does all that was tuned: the origin alone is the panel, and a rule goes by its family's name.
 """
 
 from __future__ import annotations
@@ -19,11 +20,10 @@ import pandas as pd
 
 from results.frame import DEFAULT, NOT_IN_CELL, ORIGIN, Frames
 from results.names import slug
+from results.rules import ARMS, BASELINE, LOSS, Rule, family, rule
 from results.statistics import half_width
 
 APART = ("dataset", "form", "partition", "strategy", *NOT_IN_CELL)  # options that are no setting
-ARMS = ("local", "centralised")  # the reference arms, by their strategy's name
-BASELINE = "fedavg"
 CLAIM_SEEDS = 10  # with fewer, a table makes no claims
 SKEWED_SEEDS = 30  # the same for a cell of skewed labels, where what a seed deals to whom varies more than all else
 MEASURES = (
@@ -34,6 +34,7 @@ MEASURES = (
     "weighted_office_accuracy",
     "worst_office_accuracy",
 )
+PERSONAL = ("mean_personal_accuracy", "worst_personal_accuracy")  # measures of strategies whose offices keep own models
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,9 @@ class Study:
         title: of the data set.
         notes: its caveats.
         classes: names of its classes.
-        frames: its runs; in `frames.runs` all options but the seed are text, ordered as tables list them, and
-            `notation` is the strategy in full.
-        settings: options that differ between its runs, other than partition, strategy and seed.
+        frames: its runs; in `frames.runs` all options but the seed are text, ordered as tables list them, `strategy`
+            is the rule as tables name it and `notation` the rule in full.
+        settings: options that differ between its runs, other than partition, rule and seed.
         panels: those of them that a figure or a pivot is split by.
         common: the other options with their value.
     """
@@ -113,7 +114,8 @@ def studies(frames: Frames) -> list[Study]:
         runs = groups.get_group(name)
         shown = _told_apart(name, names)
         part = frames.of(frames.runs.index.isin(runs.index))
-        runs = part.runs.assign(notation=part.runs["strategy"].map(plain))
+        rules = _rules(part.runs)
+        runs = part.runs.assign(notation=rules, strategy=rules)
         if ORIGIN in part.options:
             runs["strategy"] = _families(runs)
         asked = {option: ordered(runs[option], option) for option in part.options if option != "seed"}
@@ -121,8 +123,14 @@ def studies(frames: Frames) -> list[Study]:
     return found
 
 
+def _rules(runs: pd.DataFrame) -> pd.Series[str]:
+    """The rule of every run; older records hold no loss."""
+    losses = runs["loss"] if "loss" in runs else pd.Series(None, index=runs.index, dtype=object)
+    return pd.Series([rule(*both) for both in zip(runs["strategy"], losses, strict=True)], index=runs.index, dtype=str)
+
+
 def _families(runs: pd.DataFrame) -> pd.Series[str]:
-    """A strategy's family for its notation, wherever a partition and origin hold one strategy of the family alone."""
+    """A rule's family for its notation, wherever a partition and origin hold one rule of the family alone."""
     families = runs["notation"].map(family)
     held = runs["notation"].groupby([runs["partition"], runs[ORIGIN], families]).nunique()
     clear = held.groupby(level=-1).max() == 1
@@ -141,7 +149,8 @@ def _told_apart(name: tuple[str, str, str], names: list[tuple[str, str, str]]) -
 
 def _study(name: str, title: str, frames: Frames) -> Study:
     runs = frames.runs
-    options = [option for option in frames.options if option not in APART]
+    named = (*APART, "loss") if runs["notation"].map(lambda text: Rule.parse(text).loss != LOSS).any() else APART
+    options = [option for option in frames.options if option not in named]
     settings = [option for option in options if runs[option].nunique() > 1]
     by = ["partition", "strategy", *(name for name in (ORIGIN,) if name in settings)]
     free = [option for option in settings if option != ORIGIN]
@@ -158,8 +167,9 @@ def cells(study: Study) -> pd.DataFrame:
 
     Returns:
         columns `row` of the study; runs, finished, diverged, failed, filtered, marked (draws that moved more than
-        5 % of the rows); seeds, partition_hashes, commits (tuples); and for each of MEASURES, in [0, 1]: `<measure>`
-        (mean), `<measure>_half` (of its 95 % t interval; nan for one run), `<measure>_equal` (all values are equal).
+        5 % of the rows); seeds, partition_hashes, commits (tuples); and for each of MEASURES and PERSONAL, in [0, 1]:
+        `<measure>` (mean), `<measure>_half` (of its 95 % t interval; nan for one run), `<measure>_equal` (all values
+        are equal).
         Further columns of `frames.runs` that `study.row` decides may be taken with `one_a_cell`.
     """
     runs = study.primary.assign(
@@ -173,7 +183,7 @@ def cells(study: Study) -> pd.DataFrame:
     counted.insert(0, "runs", groups.size())
     for name, source in (("seeds", "seed"), ("partition_hashes", "partition_hash"), ("commits", "commit")):
         counted[name] = groups[source].agg(_distinct)
-    return counted.join(summary(study.scored, study.row, MEASURES)).reset_index()
+    return counted.join(summary(study.scored, study.row, (*MEASURES, *PERSONAL))).reset_index()
 
 
 def one_a_cell(study: Study, names: Sequence[str]) -> pd.DataFrame:
@@ -200,11 +210,6 @@ def _distinct(values: pd.Series[Any]) -> Any:
     return tuple(sorted(values.dropna().unique()))
 
 
-def family(strategy: str) -> str:
-    """`fedprox(mu=0.01)` is of `fedprox`."""
-    return strategy.partition("(")[0]
-
-
 def plain(value: Any) -> str:
     """An option's value as it is written on a command line; null and missing are `none`."""
     if isinstance(value, str):
@@ -224,7 +229,7 @@ def ordered(values: pd.Series[Any], option: str) -> pd.Categorical:
     first = {"partition": "iid", "strategy": BASELINE, ORIGIN: DEFAULT}.get(option)
 
     def place(text: str) -> tuple[object, ...]:
-        arm = option == "strategy" and family(text) in ARMS
-        return text != first, ARMS.index(family(text)) + 1 if arm else 0, natural(text)
+        arm = Rule.parse(text).arm if option == "strategy" else None
+        return text != first, ARMS.index(arm) + 1 if arm else 0, natural(text)
 
     return pd.Categorical(texts, sorted(texts.unique(), key=place), ordered=True)

@@ -20,7 +20,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.typing import LineStyleType
 
-from results.study import family
+from results.rules import Rule
 
 SINGLE = 3.35  # inches: one column of a two-column page
 DOUBLE = 7.0  # both columns
@@ -78,12 +78,13 @@ class Look:
 
 
 def looks(strategies: Iterable[str]) -> dict[str, Look]:
-    """A look for every strategy, in their order; the arms' are fixed. Six colours by seven markers: 42 differ."""
+    """A look for every rule, in their order; the arms' are fixed. Six colours by seven markers: 42 differ."""
     found: dict[str, Look] = {}
     place = arms = 0
     for strategy in strategies:
-        if family(strategy) in ("local", "centralised"):
-            colour, marker = {"local": ("#777777", "x"), "centralised": ("#000000", "*")}[family(strategy)]
+        arm = Rule.parse(strategy).arm
+        if arm is not None:
+            colour, marker = {"local": ("#777777", "x"), "centralised": ("#000000", "*")}[arm]
             found[strategy] = Look(colour, marker, (0, (1 + 3 * (arms % 3), 1.2)))
             arms += 1
         else:

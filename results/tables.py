@@ -10,7 +10,8 @@ import pandas as pd
 
 from results import captions, persons, pieces, text
 from results.render import Table
-from results.study import MEASURES, Study, cells, one_a_cell, summary
+from results.rules import Rule
+from results.study import MEASURES, PERSONAL, Study, cells, one_a_cell, summary
 
 _HEADINGS = {
     "score": "Score [%]",
@@ -19,6 +20,8 @@ _HEADINGS = {
     "mean_office_accuracy": "Office mean [%]",
     "weighted_office_accuracy": "Weighted [%]",
     "worst_office_accuracy": "Worst [%]",
+    "mean_personal_accuracy": "Own models, mean [%]",
+    "worst_personal_accuracy": "Own models, worst [%]",
 }
 
 
@@ -27,12 +30,15 @@ def score_table(study: Study, stale: int = 0) -> Table:
     found = cells(study)
     names = pieces.names(study, found)
     asked = one_a_cell(study, ["strategy_options", "notation"])
-    weighting, options = zip(*map(text.strategy_options, asked["strategy_options"], asked["notation"]), strict=True)
+    strategies = asked["notation"].map(lambda rule: Rule.parse(rule).strategy)
+    weighting, options = zip(*map(text.strategy_options, asked["strategy_options"], strategies), strict=True)
     training = _training(study)
     over = _over_persons(study, found)
     shown = names.assign(Runs=text.finished(found))
-    for name, heading in _HEADINGS.items():
-        shown[heading] = text.level(found, name)
+    personal = [name for name in PERSONAL if found[name].notna().any()]
+    measures = (*MEASURES, *personal)
+    for name in measures:
+        shown[_HEADINGS[name]] = text.level(found, name)
         if name == "test_accuracy":
             shown["Persons [%]"] = text.level(over, "persons")
     shown["Marks"] = text.marks(found)
@@ -44,7 +50,7 @@ def score_table(study: Study, stale: int = 0) -> Table:
     made = names.assign(weighting=weighting, strategy_options=options, notation=asked["notation"], **study.common)
     made = made.assign(data=first["data_title"], form=str(first["form"]), data_hash=str(first["data_hash"]))
     raw = pd.concat([made, found[["runs", "finished", "diverged", "failed", "filtered", "marked"]]], axis=1)
-    for name in MEASURES:
+    for name in measures:
         raw[f"{name}_percent"] = 100 * found[name]
         raw[f"{name}_half_width"] = 100 * found[f"{name}_half"]
         raw[f"{name}_all_equal"] = found[f"{name}_equal"].map({True: "true", False: "false"})
@@ -60,6 +66,7 @@ def score_table(study: Study, stale: int = 0) -> Table:
         captions.INTERVAL,
         "Persons: final model, mean over test persons ± half-width of its 95 % interval over persons and seeds.",
         "Offices: the final model on each office's validation rows: mean, weighted by examples, worst.",
+        "Own models: that of each office on its own validation rows, where a strategy keeps such." * bool(personal),
         "Partition hash: first digits of the hash over the seeds' partitions; the CSV names each.",
         *pieces.ending(study, stale),
     )

@@ -20,10 +20,11 @@ import yaml
 
 from results import ResultsError
 from results.names import slug
+from results.rules import LOSS, Rule
 
 FIXED_EPOCHS = "fixed-epochs"  # folder of winners whose local epochs were not tuned
 KEY = ("dataset", "form", "test_persons", "partition", "model", "clients", "fraction", "strategy")
-OPTIONAL = {"loss": "cross_entropy", "corrupt": None}  # of the key too, where an option is not at this default
+OPTIONAL: dict[str, Any] = {"loss": LOSS, "corrupt": None}  # of the key too, where an option is not at this default
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +98,11 @@ class Winner(msgspec.Struct, frozen=True, kw_only=True):
     study: dict[str, Any]
     trials: tuple[Trial, ...]
     halving_loses: float | None = None
+
+    @property
+    def rule(self) -> Rule:
+        """What was tuned, without its tuned fields."""
+        return Rule.of(self.key["strategy"], self.key.get("loss"))
 
     @property
     def name(self) -> str:

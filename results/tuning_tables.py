@@ -22,6 +22,7 @@ from results.tuned import KEY, OPTIONAL, Winner, named_by, part
 
 Pair = tuple[str, str]  # run_id of a default run, run_id of the tuned run of the same seed
 _NAMED = ("partition", "strategy")  # of a winner's key: always columns
+_PARTS = [name for name in (*KEY, *OPTIONAL) if name != "loss"]  # which is in the rule's name
 LOCAL = (
     "Of local: each office's own model on that office's validation rows, which have no labels but its own; test scores "
     "compare it with the others, this does not."
@@ -29,19 +30,29 @@ LOCAL = (
 
 
 def in_order(winners: Sequence[Winner]) -> list[Winner]:
-    """Winners as tables list them: by data set, then partition and strategy, each in the order that studies have."""
-    names = [*KEY, *OPTIONAL]
-    keys = pd.DataFrame([{name: plain(part(one, name)) for name in names} for one in winners], columns=names)
-    placed = keys.assign(**{name: ordered(keys[name], name).codes for name in names})
-    by = ["dataset", "form", "test_persons", *_NAMED, *OPTIONAL, "model", "clients", "fraction"]
+    """Winners as tables list them: by data set, then partition and rule, each in the order that studies have."""
+    keys = pd.DataFrame(map(_key, winners), columns=_PARTS)
+    placed = keys.assign(**{name: ordered(keys[name], name).codes for name in _PARTS})
+    by = ["dataset", "form", "test_persons", *_NAMED, "corrupt", "model", "clients", "fraction"]
     return [winners[place] for place in placed.sort_values(by, kind="stable").index]
 
 
 def names_of(winners: Sequence[Winner]) -> list[dict[str, str]]:
-    """What tells the winners apart: partition and strategy, and other parts of the key that differ."""
-    unnamed = [name for name in (*KEY, *OPTIONAL) if name not in _NAMED]
-    differing = [name for name in unnamed if len({plain(part(one, name)) for one in winners}) > 1]
-    return [{name: plain(part(one, name)) for name in (*differing, *_NAMED)} for one in winners]
+    """What tells the winners apart: partition and rule, and other parts of the key that differ."""
+    keys = [_key(one) for one in winners]
+    differing = [name for name in _PARTS if name not in _NAMED and len({key[name] for key in keys}) > 1]
+    return [{name: key[name] for name in (*differing, *_NAMED)} for key in keys]
+
+
+def keys_of(winners: Sequence[Winner]) -> list[dict[str, str]]:
+    """The winners' keys for programs: KEY, and what else any of them has."""
+    names = [name for name in named_by(winners) if name in _PARTS]
+    return [{name: key[name] for name in names} for key in map(_key, winners)]
+
+
+def _key(winner: Winner) -> dict[str, str]:
+    """A winner's key as text, its rule in the place of strategy and loss."""
+    return {name: plain(part(winner, name)) for name in _PARTS} | {"strategy": winner.rule.text}
 
 
 def tuned_table(
@@ -58,7 +69,7 @@ def tuned_table(
         return None
     shown: list[dict[str, str]] = []
     raw: list[dict[str, Any]] = []
-    for one, names in zip(winners, names_of(winners), strict=True):
+    for one, names, key in zip(winners, names_of(winners), keys_of(winners), strict=True):
         best = one.finalists[0]
         numbers = {trial.number: trial for trial in one.trials}
         default = numbers[0].value if 0 in numbers else None
@@ -78,7 +89,6 @@ def tuned_table(
             "Marks": f"tuned on other data ({content[: text.HASH] or 'unknown'})" if other else "",
         }
         shown.append(names | row)
-        key: dict[str, Any] = {name: plain(part(one, name)) for name in named_by(winners)}
         raw.append(
             key
             | {
@@ -98,7 +108,7 @@ def tuned_table(
         )
     caption = (
         "Accuracies on validation persons; no test row was open.",
-        LOCAL * any(one.key.get("strategy") == "local" for one in winners),
+        LOCAL * any(one.rule.arm == "local" for one in winners),
         "Fresh seeds: the five best trials were run again on seeds that the study had not seen, and the best of these "
         "won; in the study: the winner's value before, biased upward by being a maximum of many; default: its value in "
         "the study.",
@@ -119,13 +129,13 @@ def importance_table(winners: Sequence[Winner]) -> Table | None:
         return None
     parameters = sorted({name for one in winners for name in one.importance}, key=natural)
     shown, raw = [], []
-    for one, names in zip(winners, names_of(winners), strict=True):
+    for one, names, key in zip(winners, names_of(winners), keys_of(winners), strict=True):
         shares = {name: one.importance.get(name) for name in parameters}
         shown.append(
             names | {name: text.NOTHING if value is None else f"{100 * value:.0f}" for name, value in shares.items()}
         )
         percents = {f"{name}_percent": None if value is None else 100 * value for name, value in shares.items()}
-        raw.append({name: plain(part(one, name)) for name in named_by(winners)} | percents)
+        raw.append(key | percents)
     caption = (
         "Share [%] of the variance of the trials' values that each parameter explains; a row sums to 100.",
         f"{text.NOTHING}: the strategy does not have it.",

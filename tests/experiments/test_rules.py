@@ -12,12 +12,13 @@ from experiments.__main__ import parser
 from experiments.describe import describe
 from experiments.errors import UserError
 from experiments.grid import load_grid
-from experiments.notation import DEFAULT_LOSS, rule, terms
+from experiments.notation import terms
 from experiments.run import run, sources
 from experiments.spec import RunSpec
 from experiments.study import cells_of, key_of
 from experiments.winners import arms
 from results import tuned
+from results.rules import LOSS, rule
 from tests.experiments.problems import problem
 from tests.experiments.test_winners import TUNE, winner
 
@@ -55,7 +56,7 @@ def test_the_default_loss_is_left_out_of_a_rule() -> None:
     spec = RunSpec.from_options({"strategy": "fedavg + cross_entropy"})
     assert spec.canonical_json() == "{}"
     assert spec.rule == "fedavg" == rule("fedavg") == rule("fedavg", "cross_entropy")
-    assert DEFAULT_LOSS == tuned.OPTIONAL["loss"] == RunSpec.from_options({}).options()["loss"]
+    assert LOSS == tuned.OPTIONAL["loss"] == RunSpec.from_options({}).options()["loss"]
 
 
 def test_the_same_loss_may_be_said_twice() -> None:

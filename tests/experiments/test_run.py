@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from experiments.describe import describe
 from experiments.engines import inprocess
 from experiments.run import (
     attempt,
@@ -325,3 +326,8 @@ def test_resolving_fills_in_the_data() -> None:
     spec = resolved(RunSpec.from_options(SMALL), data)
     assert spec.data_hash == data.about.hash
     assert spec.run_id != RunSpec.from_options(SMALL).run_id
+
+
+def test_own_models_are_told_where_there_are_any() -> None:
+    assert "their own models there: mean " in describe(run(*problem(strategy="ditto")))
+    assert "their own models" not in describe(run(*problem()))

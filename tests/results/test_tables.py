@@ -382,3 +382,25 @@ def test_rows_of_a_study_with_missing_cells_keep_their_place() -> None:
     assert shown.loc[shown["Partition"] == "iid", "local"].item() == ""
     assert pd.isna(main_table(study).raw.loc[0, "local"])
     assert np.isfinite(main_table(study).raw.loc[0, "fedavg"])
+
+
+def own_models(mean: float, worst: float, **changes: object) -> RunRecord:
+    """A record of a strategy whose offices keep models of their own."""
+    made = record(strategy="ditto", **changes)
+    assert made.final is not None
+    final = msgspec.structs.replace(made.final, mean_personal_accuracy=mean, worst_personal_accuracy=worst)
+    return msgspec.structs.replace(made, final=final)
+
+
+def test_own_models_have_columns_where_any_run_has_some() -> None:
+    runs = [record(seed=0), record(seed=1), own_models(0.8, 0.6, seed=0), own_models(0.9, 0.7, seed=1)]
+    table = score_table(only_study(runs))
+    shown = table.shown.set_index("Strategy")[["Own models, mean [%]", "Own models, worst [%]"]]
+    # t_{0.975, 1} = 12.706, sd 7.071: half-width 63.53
+    assert shown.loc["ditto"].tolist() == ["85.00 ± 63.53", "65.00 ± 63.53"]
+    assert shown.loc["fedavg"].tolist() == ["–", "–"]
+    assert list(table.raw["mean_personal_accuracy_percent"].dropna()) == pytest.approx([85.0])
+    assert "Own models: that of each office" in " ".join(table.caption)
+    without = score_table(only_study(runs[:2]))
+    assert not [name for name in (*without.shown, *without.raw) if "Own" in name or "personal" in name]
+    assert "Own models" not in " ".join(without.caption)
