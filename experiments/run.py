@@ -447,7 +447,7 @@ def sources(spec: RunSpec, engine: str) -> str:
     """Hash of the code that a run of this spec goes through; of a Flower strategy of the user's own, its module too."""
     strategies = nested(spec.strategy)
     modules = {"experiments.run", f"experiments.engines.{engine}"}
-    modules |= {type(part).__module__ for part in (spec.partition, spec.dataset, *strategies)}
+    modules |= {type(part).__module__ for part in (spec.partition, spec.dataset, spec.loss, *strategies)}
     if any(strategy.private for strategy in strategies):
         modules.add("experiments.training.private")
     if spec.corrupt:
