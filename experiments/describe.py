@@ -71,7 +71,7 @@ def protected_by(record: RunRecord) -> list[str]:
         kept = " where nothing is clipped" * bool(clipped)
         lines.append(f"largest error of a mean: {error:.2g} (bound {bound:.2g}{kept})")
     if clipped:
-        warning = "; that is much: set clip higher" if clipped > CLIPPED_MUCH else ""
+        warning = "; that is much: set a number for clip that holds them" if clipped > CLIPPED_MUCH else ""
         lines.append(f"clipped: {cost.clipped} values, {percent(clipped)}{warning}")
     return lines
 
