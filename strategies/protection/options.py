@@ -45,8 +45,8 @@ class ProtectionOptions(Wrapper):
         bits: width of a number on the wire, 8 to 32.
         rounding: `nearest`, `feedback` (what was not sent is added in the next round), `stochastic`, or `auto`:
             nearest from 16 bits on and with shares of noise, feedback below.
-        clip: largest absolute value of an update's entries that the grid holds; `auto` follows, layer by layer, the largest
-            entry that any office sent in the last sum.
+        clip: largest absolute value of an update's entries that the grid holds; `auto` follows, layer by layer, the
+            largest entry that any office sent in the last sum.
         min_offices: as few as may add up to a sum; the offices refuse to open one of fewer.
         allow_two: with two contributors each has the other's update by subtraction; only so may min_offices be 2.
     """
