@@ -231,7 +231,9 @@ class ProtectedOffice:
         own = self.strategy.weight(self.office.num_examples, self.office.num_steps)
         known = np.isfinite(weights) & (weights > 0)
         fits = len(weights) == context.offices and weights[self.office.index] == own and known.all()
-        if not (fits and np.isfinite(weights.sum())):
+        with np.errstate(over="ignore"):
+            fits = fits and bool(np.isfinite(weights.sum()))
+        if not fits:
             raise ProtectionError(
                 f"it counts {own:g} and is one of {context.offices} offices; the server's list is {weights.tolist()}"
             )

@@ -344,3 +344,15 @@ def test_a_message_without_its_place_is_refused() -> None:
 
     with pytest.raises(ProtectionError, match=r"^round 2, office 1: the message's context has run = None"):
         stage(PROTECTED[ANY](), look=look).play(2)
+
+
+def test_a_list_of_weights_whose_sum_is_no_number_is_refused() -> None:
+    """It was taken, and ended in a division by zero at the offices."""
+
+    def look(letter: Letter) -> None:
+        if letter.down and letter.config.get("phase") == "agree":
+            own = list(letter.config["weights"])  # type: ignore[arg-type]
+            letter.config["weights"] = [weight if k == letter.office else 1e308 for k, weight in enumerate(own)]
+
+    with pytest.raises(ProtectionError, match=r"round 0, office 0: it counts 45 .*1e\+308"):
+        stage(PROTECTED[ANY](), look=look).play(1)
