@@ -109,13 +109,17 @@ class PlainServer:
         if self.state is None:
             self.state = self.strategy.start(x, self.federation)
         if self.strategy.own_models:
-            return {office: Letter(self._config(number), {"w": x[office]}) for office in post.cohort}
-        return Letter(self._config(number), {"w": x, **self.strategy.broadcast(self.state)})
+            return {office: Letter(self._config(number, office), {"w": x[office]}) for office in post.cohort}
+        arrays = {"w": x, **self.strategy.broadcast(self.state)}
+        if self.strategy.overrides("close"):
+            return {office: Letter(self._config(number, office), arrays) for office in post.cohort}
+        return Letter({"server-round": number}, arrays)
 
-    def _config(self, number: int) -> dict[str, Any]:
-        """The round, and for strategies that remember, whose updates were taken: memory is committed by that."""
-        config: dict[str, Any] = {"server-round": number}
-        return config | ({"taken": self.taken} if self.strategy.overrides("close") else {})
+    def _config(self, number: int, office: int) -> dict[str, Any]:
+        """The round, and for strategies that remember, when the office's update was last taken: its memory is
+        committed by that. Of the others it is told nothing: a promise may rest on nobody's knowing who takes part."""
+        config = {"server-round": number}
+        return config | ({"taken": self.taken[office]} if self.strategy.overrides("close") else {})
 
     def take(self, number: int, replies: list[tuple[int, Letter]], post: Post) -> tuple[Any, float | None]:
         """The strategy's step: from means where it makes do with them, else from every update."""
@@ -173,7 +177,7 @@ class PlainServer:
         if number != self.until or not self.strategy.overrides("personal"):
             return {}
         arrays = {"w": self.x, **self.strategy.broadcast(self.state or {})}
-        return {office: Letter(self._config(number), arrays) for office in post.everyone}
+        return {office: Letter(self._config(number, office), arrays) for office in post.everyone}
 
     def hear(self, number: int, replies: list[tuple[int, Letter]], post: Post) -> Mapping[str, Any] | None:
         """The accuracy of each office's own model, nan for an office without one."""

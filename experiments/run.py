@@ -257,9 +257,9 @@ def set_up(spec: RunSpec, data: RunData, offices: Deal, moved: int = 0, keys: An
     setting = setting_of(spec, data, workloads, moved, keys)
     strategy.check(setting)
     prepared = strategy.prepare(setting)
-    planned = held = prepared.workloads
+    held = prepared.workloads
     if canaries:
-        held = canaries.drawn(planned, data.train.person)
+        held = canaries.drawn(held, data.train.person)
         offices = dataclasses.replace(offices, train=tuple(work.rows for work in held))
     scale = standardiser(spec, data, offices)
     shift = prepared.shift and prepared.shift(data.train.x, held)
@@ -273,7 +273,7 @@ def set_up(spec: RunSpec, data: RunData, offices: Deal, moved: int = 0, keys: An
     # The plan of protection holds the offices' keys.
     for_server = dataclasses.replace(lean, offices=None, strategy=strategy if strategy.protected else prepared.strategy)
     for_clients = dataclasses.replace(lean, server=None, flower=None)
-    clients = ClientSide(spec, for_clients, x, data.train.y, classes, held, planned=planned)
+    clients = ClientSide(spec, for_clients, x, data.train.y, classes, held)
     if strategy.overrides("personal"):
         clients = dataclasses.replace(clients, validation=validation)
     if not strategy.protected:

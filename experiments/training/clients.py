@@ -75,7 +75,6 @@ class ClientSide:
         workloads: what each client trains on.
         test: rows to score on where the model lives with the clients; None otherwise.
         validation: rows of each client to score on.
-        planned: workloads as privacy accounts for them, before an audit's coins; as `workloads` where there is none.
         processes: that may share what clients do beside training.
     """
 
@@ -87,7 +86,6 @@ class ClientSide:
     workloads: tuple[Workload, ...]
     test: Rows | None = None
     validation: tuple[Rows, ...] = ()
-    planned: tuple[Workload, ...] = ()
     processes: int | None = None
 
     def start(self) -> Clients:
@@ -214,7 +212,7 @@ class PlainOffices:
         self.silent = self.strategy.protects == "client"  # then counts and losses are private, too
 
     def open(self, letter: Letter, office: int, memory: Memory) -> tuple[Sequence[Job], Memory]:
-        memory = settled(memory, letter.config.get("taken"), office)
+        memory = settled(memory, letter.config.get("taken"))
         return jobs_of(self.strategy, self.received(letter, office), memory), memory
 
     def received(self, letter: Letter, office: int) -> Received:
@@ -246,7 +244,7 @@ class PlainOffices:
 
     def evaluate(self, letter: Letter, office: int, memory: Memory) -> tuple[Letter, Memory]:
         """The accuracy of the office's own model on its own validation rows."""
-        memory = settled(memory, letter.config.get("taken"), office)
+        memory = settled(memory, letter.config.get("taken"))
         return Letter(metrics={"personal-accuracy": self.side.personal_accuracy(self.strategy, office, memory)}), memory
 
     def training(self, round_: int, messages: int) -> AbstractContextManager[None]:
@@ -274,16 +272,16 @@ def waiting(memory: Memory, number: int) -> Memory:
     return {WAITING_ROUND: np.array(number), **{WAITING + name: np.asarray(value) for name, value in memory.items()}}
 
 
-def settled(memory: Memory, taken: Sequence[int] | None, office: int) -> Memory:
+def settled(memory: Memory, taken: int | None) -> Memory:
     """The memory after what the server says of the last update: what waited counts if that was taken, else it is gone.
 
     Args:
-        taken: the last round in which each office's update was taken; None where the server does not say.
+        taken: the last round in which the office's update was taken; None where the server does not say.
     """
     if WAITING_ROUND not in memory:
         return memory
     number = int(memory[WAITING_ROUND])
-    if taken is None or int(taken[office]) == number:
+    if taken is None or taken == number:
         kept = {
             name.removeprefix(WAITING): value
             for name, value in memory.items()

@@ -56,7 +56,8 @@ def modules_of(spec: RunSpec, shape: tuple[int, ...], classes: int) -> list[str]
     if strategy.protected and (strategy.local_dp or strategy.central_dp):
         names.append("strategies.privacy.discrete")
     names += getattr(strategy, "kernels", ())
-    names.append("experiments.training." + ("fused" if written_out and spec.trainer == "auto" else "local"))
+    fused = written_out and spec.trainer == "auto" and spec.loss.compiled
+    names.append("experiments.training." + ("fused" if fused else "local"))
     return names
 
 

@@ -219,8 +219,9 @@ class ProtectedOffice:
         weight = self.strategy.weight(office.num_examples, office.num_steps)
         config: dict[str, Any] = {"weight": weight, "count": desk.form.count}
         context.write(config)
-        counts = np.array([office.num_examples, office.num_steps], np.int64).tobytes()
-        sealed = seal(desk.vault.secret, counts, *self._place_of_counts(office.index))
+        known = self.strategy.protects != "client"  # else a client's counts are what is protected
+        counts = np.array([office.num_examples, office.num_steps] if known else [0, 0], np.int64)
+        sealed = seal(desk.vault.secret, counts.tobytes(), *self._place_of_counts(office.index))
         return Letter(config, {"public": desk.holder.public(), "counts": np.frombuffer(sealed, np.uint8)})
 
     def _agree(self, context: Context, letter: Letter, memory: Memory) -> tuple[Letter, Memory]:

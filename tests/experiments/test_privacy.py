@@ -30,6 +30,7 @@ from strategies.privacy import noise
 from strategies.privacy.accounting import Mechanism, epsilon
 from strategies.privacy.gaussian import gaussian_epsilon, gaussian_mu
 from tests.experiments.problems import problem
+from tests.strategies.stages import Letter, between, stage
 
 WRAPPER = (
     "flower(path=flwr.serverapp.strategy.DifferentialPrivacyServerSideFixedClipping, noise_multiplier=0.1, "
@@ -413,3 +414,29 @@ def test_an_audited_run_that_promises_nothing_has_a_row(tmp_path: Path) -> None:
     store.put(run(*problem(audit=True)))
     text = report(store, tmp_path / "out").index.read_text()
     assert "differential privacy" in text
+
+
+def test_no_office_is_told_who_else_took_part() -> None:
+    """Amplification by Poisson cohorts rests on that: an office's letters tell of its own updates alone."""
+    told: dict[int, list[tuple[int, int]]] = {}
+
+    def look(letter: Letter) -> None:
+        if letter.down and letter.kind == "train":
+            config = dict(letter.config)
+            assert set(config) == {"server-round", "taken"}
+            told.setdefault(letter.office, []).append((config["server-round"], config["taken"]))  # type: ignore[arg-type]
+
+    with between(look):
+        run(*problem(strategy="dp_fedavg(noise_multiplier=0.1, sampling=poisson)", fraction=0.5, rounds=8))
+    assert len({len(rounds) for rounds in told.values()}) > 1, "cohorts differ"
+    for rounds in told.values():
+        assert [taken for _, taken in rounds] == [0, *(number for number, _ in rounds[:-1])]
+
+
+def test_under_protection_no_office_is_told_anothers_counts_where_clients_are_protected() -> None:
+    strategy = problem(strategy="masked_sum(bits=24, inner=dp_fedavg(noise_multiplier=2))")[0].strategy
+    private, plain = stage(strategy), stage(problem(strategy="masked_sum")[0].strategy)
+    for play in (private, plain):
+        play.play(1)
+    assert not private.memories[0]["counts"].any()
+    assert plain.memories[0]["counts"].all()
