@@ -1,6 +1,7 @@
 """Which files of ours one round of FedAvg goes through, and which a whole plain run: `python -m tests.way`.
 
-A reader who wants to follow a round has to open these files. Python's profiler notes every function of the project that
+A reader who wants to follow a round has to open these files; one who adds an option of a run, those that are handed its
+RunSpec. Python's profiler notes every function of the project that
 is entered. numba tells it of compiled functions, too, but where they are called from Python alone.
 """
 
@@ -16,6 +17,7 @@ from typing import Any
 
 from experiments import federation
 from experiments.run import run_models
+from experiments.spec import RunSpec
 from tests.experiments.problems import problem
 
 ROOT = Path(__file__).parents[1]
@@ -24,13 +26,16 @@ Entered = dict[str, set[str]]  # names of functions, by the file that they are i
 
 
 @contextmanager
-def profiled(entered: Entered) -> Iterator[None]:
-    """Note the functions of our rooms that are entered meanwhile."""
+def profiled(entered: Entered, handed: type = object) -> Iterator[None]:
+    """Note the functions of our rooms that are entered meanwhile, and handed an object of a class."""
     folders = {f"{ROOT / room}/": len(f"{ROOT}/") for room in ROOMS}
 
     def note(frame: FrameType, event: str, _: Any) -> None:
         code = frame.f_code
-        if event != "call":
+        arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        if event != "call" or not (
+            handed is object or any(isinstance(frame.f_locals.get(name), handed) for name in arguments)
+        ):
             return
         for folder, start in folders.items():
             if code.co_filename.startswith(folder):
@@ -78,6 +83,16 @@ def of_a_run() -> Entered:
     return entered
 
 
+def of_a_spec() -> Entered:
+    """Where in a run its RunSpec goes: the functions that are handed it as an argument."""
+    entered: Entered = defaultdict(set)
+    spec, data = problem(rounds=3)
+    run_models(spec, data)
+    with profiled(entered, handed=RunSpec):
+        run_models(spec, data)
+    return entered
+
+
 def told(title: str, entered: Entered) -> str:
     """A line for all, and one for each file."""
     functions = sum(map(len, entered.values()))
@@ -88,3 +103,4 @@ def told(title: str, entered: Entered) -> str:
 if __name__ == "__main__":
     print(told("A round of FedAvg", of_a_round()))
     print(told("A plain run", of_a_run()))
+    print(told("A RunSpec's way through it", of_a_spec()))
