@@ -26,23 +26,26 @@ modify an argument. Vectors are NumPy arrays (d,); a strategy knows nothing of F
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-Vector = NDArray[np.float32]
+from strategies.errors import StrategyError, check_choice, check_range
+from strategies.setting import PrivateSteps, Setting, Vector, Workload
+
+__all__ = [
+    "Change", "Federation", "Job", "Letter", "Memory", "Named", "Part", "Prepared", "PrivateSteps", "Received", "Round",
+    "Setting", "State", "Strategy", "StrategyError", "Update", "Vector", "Workload", "check_choice",
+    "check_plain_sgd", "check_range",
+]  # fmt: skip
+
 Named = Mapping[str, Any]  # vectors (d,), other arrays, or numbers (float), by name
 Memory = dict[str, NDArray[Any]]  # what an office keeps between rounds, by name
 State = Mapping[str, NDArray[Any]]  # what the server keeps between rounds, by name
-
-
-class StrategyError(ValueError):
-    """A hyper-parameter out of its range, or a combination that makes no sense: what was found, what is expected."""
 
 
 @dataclass(frozen=True)
@@ -88,47 +91,6 @@ class Round:
     def share(self) -> float:
         """|S| / m: the share of all clients whose updates are taken, which dropouts lower."""
         return len(self.offices) / self.clients
-
-
-@dataclass(frozen=True)
-class PrivateSteps:
-    """How a client's local steps are made private: the gradient of a step is (sum of clipped + noise) / divisor.
-
-    Attributes:
-        persons: (units + 1,) where the rows of each person begin in the client's rows, for person-level privacy, where
-            a unit is a person and all are in every step; None where a unit is a row.
-        clip_norm: C, largest L2 norm of a unit's gradient; None leaves gradients as they are.
-        noise_multiplier: the noise has the standard deviation `noise_multiplier * clip_norm` in every coordinate.
-        rate: chance of a unit to be in a step (Poisson sampling); 1 takes all.
-        divisor: a public number, never that of the units drawn.
-        limit: steps that the budget pays for, over all rounds.
-        shared: noise multiplier of the whole sum, where offices add shares of one noise to it and none to their steps.
-        spread: in how many offices one unit is, at most.
-        scale: noise drawn over noise accounted for: below 1 in simulations of a larger federation, and no other.
-        means: noise multiplier of the release of the client's feature means; None where they are not released.
-        secure_rng: noise and coins from the operating system's generator, not from the run's seed.
-    """
-
-    persons: NDArray[np.int64] | None
-    clip_norm: float | None
-    noise_multiplier: float
-    rate: float
-    divisor: float
-    limit: int
-    shared: float = 0.0
-    spread: int = 1
-    scale: float = 1.0
-    means: float | None = None
-    secure_rng: bool = False
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What one client trains on in every round: its rows, and how many steps it takes."""
-
-    rows: NDArray[np.int64]  # (n,) row numbers of the training data, ascending; by person under person-level privacy
-    steps: int  # minibatch steps a round
-    private: PrivateSteps | None = None
 
 
 @dataclass(frozen=True)
@@ -256,78 +218,6 @@ class Letter:
     config: dict[str, Any] = field(default_factory=dict)
     arrays: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What is asked of a run, as far as a strategy may know it before anything is trained.
-
-    Attributes:
-        workloads: of every client.
-        rounds, cohort: of the run; a cohort is the number of clients that train in a round.
-        lr: learning rate of round 1, 2, ...
-        layout: makes the lengths of the model's layers.
-        persons: (n,) person of every training row.
-        seed: of the run.
-        batch_size: rows of a minibatch, or `full`.
-        local_epochs, local_steps: how long an office trains in a round; `local_steps` counts where it is not None.
-        optimizer, loss: as built from the run's options.
-        standardise: how features are standardised: auto, none or pooled.
-        overlap: how many following rows share samples with a row.
-        one_person: every client is one person.
-        cohort_of: makes the client numbers of round 1, 2, ...; None where all are in every round.
-        stream: makes the entropy of a strategy's own chance, from (purpose, round, client).
-        first: makes the first weights (d,).
-        protected: what offices send is added up where the server cannot read it.
-        keys: of a protected run, or None.
-        text: canonical notation of a strategy, for messages and reports.
-    """
-
-    workloads: tuple[Workload, ...]
-    rounds: int
-    cohort: int
-    lr: Callable[[int], float]
-    layout: Callable[[], tuple[int, ...]]
-    persons: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    seed: int = 0
-    batch_size: int | str = 32
-    local_epochs: int = 1
-    local_steps: int | None = None
-    optimizer: Any = None
-    loss: Any = None
-    standardise: str = "none"
-    overlap: int = 0
-    one_person: bool = False
-    cohort_of: Callable[[int], list[int]] | None = None
-    stream: Callable[[str, int, int | None], np.random.SeedSequence] | None = None
-    first: Callable[[], Vector] | None = None
-    protected: bool = False
-    keys: Any = None
-    text: Callable[[Any], str] = repr
-
-    @property
-    def clients(self) -> int:
-        """Number of clients in the federation."""
-        return len(self.workloads)
-
-    @property
-    def momentum(self) -> float:
-        """Of the local optimizer."""
-        return float(getattr(self.optimizer, "momentum", 0.0))
-
-    def members(self, number: int) -> list[int]:
-        """Client numbers of a round's cohort."""
-        return list(range(self.clients)) if self.cohort_of is None else self.cohort_of(number)
-
-    def entropy(self, purpose: str, number: int, client: int | None = None) -> np.random.SeedSequence:
-        """Of one use of chance, in one round, by one client or by the server.
-
-        Raises:
-            StrategyError: the setting has no stream.
-        """
-        if self.stream is None:
-            raise StrategyError("this plan draws noise: give its setting a stream, e.g. that of experiments.seeds")
-        return self.stream(purpose, number, client)
 
 
 @dataclass(frozen=True)
@@ -578,114 +468,6 @@ def _check_hook(cls: type[Strategy], name: str) -> None:
         )
 
 
-class Wrapper(Strategy):
-    """A strategy around another, `inner`: what it does not say itself, the inner one says.
-
-    Attributes:
-        plan: what `prepare` made for a run. Privacy and protection refuse to train without it.
-    """
-
-    inner: Strategy
-    plan: ClassVar[Any] = None
-
-    def planned(self, inner: Strategy, plan: Any) -> Any:
-        """A copy that holds a plan, around another inner strategy. It is the same strategy: equal, and so written."""
-        copied = replace(self, inner=inner)  # type: ignore[type-var]
-        object.__setattr__(copied, "plan", plan)
-        return copied
-
-    def check_planned(self) -> None:
-        """Refuse to run without a plan.
-
-        Raises:
-            StrategyError: there is none.
-        """
-        if self.plan is None:
-            raise StrategyError(
-                f"{type(self).__name__} needs its plan (noise, budget, keys) before it trains anything: call "
-                "prepare(setting) and run the strategy that this returns"
-            )
-
-    def weight(self, num_examples: int, num_steps: int) -> float:
-        return self.inner.weight(num_examples, num_steps)
-
-    def open(self, received: Received, memory: Memory) -> Job | Sequence[Job]:
-        return self.inner.open(received, memory)
-
-    def drift(self, job: Job) -> tuple[float, Any]:
-        return self.inner.drift(job)
-
-    def gradient(self, g: Any, w: Any, job: Job) -> Any:
-        return self.inner.gradient(g, w, job)
-
-    def probe(self, w: Any, g: Any, job: Job) -> Any:
-        return self.inner.probe(w, g, job)
-
-    def close(self, update: Update, memory: Memory) -> tuple[Named, Memory]:
-        return self.inner.close(update, memory)
-
-    def personal(self, memory: Memory) -> Any:
-        return self.inner.personal(memory)
-
-    def before(self, counts: NDArray[np.int64]) -> Named:
-        return self.inner.before(counts)
-
-    def after(self, w: Any, rows: Any) -> Named:
-        return self.inner.after(w, rows)
-
-    def initial(self, w: Vector, federation: Federation) -> Vector:
-        return self.inner.initial(w, federation)
-
-    def start(self, x: Any, federation: Federation) -> State:
-        return self.inner.start(x, federation)
-
-    def broadcast(self, state: State) -> Named:
-        return self.inner.broadcast(state)
-
-    def server_step(self, x: Any, mean: Named, state: State, round: Round) -> tuple[Any, State]:
-        return self.inner.server_step(x, mean, state, round)
-
-    def aggregate(self, x: Any, updates: Named, state: State, round: Round) -> tuple[Any, State]:
-        return self.inner.aggregate(x, updates, state, round)
-
-    def finish(self, x: Any, total: Named, state: State) -> Any:
-        return self.inner.finish(x, total, state)
-
-    def regroup(self, workloads: Sequence[Workload]) -> list[Workload]:
-        return self.inner.regroup(workloads)
-
-    def check(self, setting: Setting) -> None:
-        self.inner.check(setting)
-
-    def overrides(self, *hooks: str) -> bool:
-        own = any(getattr(type(self), hook) is not getattr(Wrapper, hook) for hook in hooks)
-        return own or self.inner.overrides(*hooks)
-
-    @property
-    def linear(self) -> bool:
-        return self.inner.linear and type(self).aggregate is Wrapper.aggregate
-
-    @property
-    def local_dp(self) -> Any:
-        return self.inner.local_dp
-
-    @property
-    def central_dp(self) -> Any:
-        return self.inner.central_dp
-
-    @property
-    def protects(self) -> str | None:
-        return self.inner.protects
-
-    def check_inner(self) -> None:
-        """Refuse a name in the place of a strategy."""
-        if not isinstance(self.inner, Strategy):
-            raise StrategyError(f"inner must be a strategy, e.g. inner=fedprox(mu=0.1); found {self.inner!r}")
-
-
-Weighting = Literal["uniform", "examples", "batches"]
-
-
 def check_plain_sgd(strategy: Strategy, setting: Setting) -> None:
     """Refuse local steps that are not w - lr g: momentum, weight decay, adaptive optimizers.
 
@@ -697,16 +479,3 @@ def check_plain_sgd(strategy: Strategy, setting: Setting) -> None:
             f"{type(strategy).__name__} counts on local steps w - lr g, without momentum, weight decay or step sizes "
             f"of their own; found {setting.text(setting.optimizer)}: set --optimizer sgd"
         )
-
-
-def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    """Refuse a value that is none of the choices."""
-    if value not in choices:
-        raise StrategyError(f"{name} must be one of {', '.join(choices)}; found {value!r}")
-
-
-def check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
-    """Refuse a number outside [low, high] (NaN is outside of everything)."""
-    if not (math.isfinite(value) and low <= value <= high):
-        wanted = f"in [{low:g}, {high:g}]" if high < float("inf") else f"at least {low:g}"
-        raise StrategyError(f"{name} must be {wanted}; found {value!r}")

@@ -9,9 +9,11 @@ Data, AISTATS 2017, Algorithm 1:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, get_args
+from typing import ClassVar, Literal, get_args
 
-from strategies.base import Strategy, Weighting, check_choice
+from strategies.base import Strategy, check_choice
+
+Weighting = Literal["uniform", "examples", "batches"]
 
 
 @dataclass(frozen=True)

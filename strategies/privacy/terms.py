@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from strategies.base import Wrapper
+from strategies.wrapper import Wrapper
 
 
 class Budget(Wrapper):

@@ -14,17 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from strategies.base import (
-    Strategy,
-    StrategyError,
-    Wrapper,
-    check_choice,
-    check_range,
-)
+from strategies.base import Strategy, StrategyError, check_choice, check_range
 from strategies.fedavg import FedAvg
 from strategies.maths.fixed_point import ROUNDINGS, FixedPoint
 from strategies.maths.streams import ProtectionError
 from strategies.protection.sees import Sees
+from strategies.wrapper import Wrapper
 
 if TYPE_CHECKING:
     from strategies.protection.protocol import Adder, Form, KeyHolder
