@@ -114,10 +114,10 @@ class _Offices(KeyHolder):
         return Slots(values, check, self.form.bits)
 
     def naive(self) -> dict[str, Any]:
-        from strategies.maths.cryptor import naive_cost
+        from strategies.maths.cryptor import SAMPLE, naive_cost
 
         cost = naive_cost(self.private, self.form.count)
-        return {"naive_encrypt_s": cost.encrypt_s, "naive_decrypt_s": cost.decrypt_s, "naive_sample": cost.sample}
+        return {"naive_encrypt_s": cost.encrypt_s, "naive_decrypt_s": cost.decrypt_s, "naive_sample": SAMPLE}
 
     def cpu_seconds(self) -> float:
         return self.cryptor.cpu_s

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import os
 import pickle
 import stat
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from experiments.engines import flower
 from experiments.engines.flower import decode
 from experiments.run import deal_rows, run, set_up
 from strategies.maths.fixed_point import FixedPoint
+from strategies.maths.streams import ProtectionError
 from strategies.protection.base import Protected
 from strategies.protection.sees import SERVER
 from strategies.protection.vault import Vault, make_vault
@@ -343,3 +345,31 @@ def test_a_run_leaves_no_key_behind(
     for hay in (*files, told_.out.encode(), told_.err.encode(), caplog.text.encode()):
         assert vault.secret not in hay
         assert needles.found(hay) == set()
+
+
+def test_a_file_of_keys_is_its_owners_alone_from_the_first_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault, path, opened = make_vault({"key": "text"}), tmp_path / "keys.json", []
+    make = os.open
+
+    def watched(name: Path, flags: int, mode: int = 0o777) -> int:
+        descriptor = make(name, flags, mode)
+        opened.append((os.fstat(descriptor).st_mode & 0o777, bool(flags & os.O_EXCL)))
+        return descriptor
+
+    monkeypatch.setattr(os, "open", watched)
+    umask = os.umask(0)
+    try:
+        vault.save(path)
+    finally:
+        os.umask(umask)
+    assert opened == [(0o600, True)]
+    assert path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(ProtectionError, match="never overwritten"):
+        vault.save(path)
+    assert Vault.load(path) == vault
+    for mode in (0o640, 0o604, 0o660, 0o601):
+        path.chmod(mode)
+        with pytest.raises(ProtectionError, match="can be read by others"):
+            Vault.load(path)
