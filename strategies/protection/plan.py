@@ -18,13 +18,12 @@ from strategies.protection.desk import Desk
 from strategies.protection.keys import Keys
 from strategies.protection.layout import Layout, layout_of, supposed
 from strategies.protection.meter import Meter
-from strategies.protection.office import Office, ProtectedOffice
+from strategies.protection.office import ProtectedOffice
 from strategies.protection.options import ProtectionOptions
 from strategies.protection.server import ProtectedServer
 from strategies.protection.vault import IN_CLEAR, Vault
 
 if TYPE_CHECKING:
-    from strategies.privacy.noise import NoiseStream
     from strategies.privacy.plan import PrivacyPlan
     from strategies.protection.shares import NoiseShares
 
@@ -126,28 +125,7 @@ class ProtectedOffices:
     def office(self, client: int) -> ProtectedOffice:
         """One office."""
         work, setting = self.side.workloads[client], self.plan.setting
-        assert setting.first is not None
-        return ProtectedOffice(
-            self.strategy,
-            Office(
-                client,
-                len(work.rows),
-                work.steps,
-                setting.first,
-                lambda round_: np.random.default_rng(setting.entropy("ROUNDING", round_, client)),
-                lambda round_: self._noise(round_, client),
-                self.side,
-                self.desk,
-                self.meter,
-            ),
-        )
-
-    def _noise(self, round_: int, client: int) -> NoiseStream:
-        """The stream of an office's share of a round's noise."""
-        from strategies.privacy.noise import stream_of  # compiled: what sends no noise does without
-
-        ours = self.strategy.central_dp or self.strategy.local_dp
-        return stream_of(self.plan.setting.entropy("SHARE", round_, client), ours.secure_rng)
+        return ProtectedOffice(client, work, self.strategy, setting, self.side, self.desk, self.meter)
 
     def open(self, letter: Letter, office: int, memory: Memory) -> tuple[Sequence[Job], Memory]:
         return self.office(office).open(letter, memory)

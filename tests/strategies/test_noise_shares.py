@@ -114,7 +114,7 @@ def test_shares_of_offices_and_rounds_are_independent() -> None:
     clients = set_up(spec, data, deal_rows(spec, data)).clients.start()
     noisy = clients.offices.desk.noisy(1)
     drawn = [
-        noisy.share(clients.offices.office(k).office.noise(round_), 9000).astype(float)
+        noisy.share(clients.offices.office(k).noise(round_), 9000).astype(float)
         for k in range(4) for round_ in (1, 2, 3)
     ]  # fmt: skip
     correlations = np.corrcoef(drawn)[np.triu_indices(12, 1)]
