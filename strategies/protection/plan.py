@@ -86,6 +86,7 @@ def shares_of(strategy: ProtectionOptions, setting: Setting, privacy: PrivacyPla
         return None
     from strategies.privacy.plan import noise_shares
 
+    assert privacy is not None
     return noise_shares(strategy, setting, privacy, sum(setting.layout()))
 
 

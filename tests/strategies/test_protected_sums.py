@@ -300,7 +300,7 @@ def test_a_whole_aggregation_takes_no_more() -> None:
     replies, kept = [], []
     for office in range(30):
         letter = Told({}, {"payload": np.zeros(2 * count + 8, np.uint8), "note": np.empty(0, np.uint8)})
-        replace(server.place, round=1, office=office).write(letter.config)
+        letter.config |= replace(server.place, round=1, office=office).config()
         replies.append((office, letter))
         kept.append(letter)
     tracemalloc.start()
