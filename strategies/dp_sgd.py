@@ -24,17 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from strategies.base import (
-    Job,
-    Memory,
-    Prepared,
-    Received,
-    Setting,
-    Strategy,
-    StrategyError,
-    check_choice,
-    check_range,
-)
+from strategies.base import Job, Memory, Prepared, Received, Setting, Strategy, StrategyError, check_choice, check_range
 from strategies.fedavg import FedAvg
 from strategies.privacy.terms import LocalPrivacy
 

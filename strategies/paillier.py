@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,9 +26,7 @@ from strategies.protection.context import Context
 from strategies.protection.protocol import NO_NOTE, Adder, ClearAdder, Form, KeyHolder
 from strategies.protection.sees import SHARED_SECRET, Sees
 from strategies.protection.sums import Bytes, ProtectedSum
-
-if TYPE_CHECKING:
-    from strategies.protection.vault import Vault
+from strategies.protection.vault import Vault
 
 KEY = "paillier"  # its name in the vault
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -29,13 +29,10 @@ from strategies.maths.secagg import ADVERT_BYTES, Terms
 from strategies.maths.streams import ProtectionError
 from strategies.protection.base import Protected
 from strategies.protection.context import Context
-from strategies.protection.protocol import NO_NOTE, Ask, ClearAdder, Form, KeyHolder, Parts
+from strategies.protection.protocol import NO_NOTE, Adder, Ask, ClearAdder, Form, KeyHolder, Parts
 from strategies.protection.sees import OFFICE, SERVER, WITH_ONE, WITH_T, Sees
 from strategies.protection.sums import Bytes, ProtectedSum, holding, under
-
-if TYPE_CHECKING:
-    from strategies.protection.protocol import Adder
-    from strategies.protection.vault import Vault
+from strategies.protection.vault import Vault
 
 NEXT = "next."  # of the memory: the keys whose advert rode on the last reply
 
