@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from flwr.app import Message
@@ -263,11 +264,11 @@ def test_private_keys_of_secagg_stay_in_their_offices_memory() -> None:
     def look(letter: Letter) -> None:
         memory = play.memories.get(letter.office, {})
         if not letter.down and letter.kind == "query" and "advert" in letter.arrays:
-            for name in ("protocol-secagg.private", "protocol-next.secagg.private"):
-                private = memory.get(name)
-                if private is not None and len(private) == 128:  # the advert, and both private keys
-                    needles.add("keys", private[64:96].tobytes())
-                    needles.add("keys", private[96:].tobytes())
+            for name in ("protocol-secagg.", "protocol-next.secagg."):
+                if f"{name}phase" in memory and memory[f"{name}phase"].tobytes() == b"Advertised":
+                    state = msgspec.msgpack.decode(memory[f"{name}state"].tobytes())
+                    needles.add("keys", state["share_private"])
+                    needles.add("keys", state["mask_private"])
                     kept.append(name)
         hay.append(hay_of_message(letter.content))
         if letter.down:

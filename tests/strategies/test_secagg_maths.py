@@ -597,7 +597,7 @@ def test_a_state_survives_its_file_and_erases_the_one_before() -> None:
         arrays = to_memory(state)
         assert all(array.dtype == np.uint8 and array.ndim == 1 for array in arrays.values())
         memory |= arrays
-        assert len(memory) == 1 + 5
+        assert len(memory) == 1 + 2
         assert from_memory(memory, state.terms, state.office) == state
 
 
