@@ -25,7 +25,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from multiprocessing.connection import Connection
-from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -120,9 +119,7 @@ class Cryptor:
     def __enter__(self) -> Cryptor:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _run(self, task: Task, arguments: Sequence[Any]) -> list[Any]:

@@ -7,7 +7,7 @@ is none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -51,15 +51,6 @@ def total(desk: Desk, one: ProtectedSum, own: Named) -> dict[str, Any]:
     slots = desk.revealed(one)
     each = slots_of_a_number(bits, offices)
     values = [offices * number(part, [1.0] * offices, bits, offices) for part in slots.values.reshape(-1, each)]
-    return _named(values, own)
-
-
-def _named(values: Sequence[float], own: Named) -> dict[str, Any]:
-    """Back from `entries`."""
-    found, at = {}, 0
-    for name in sorted(own):
-        shape = np.shape(own[name])
-        size = int(np.prod(shape))
-        found[name] = np.array(values[at : at + size]).reshape(shape)
-        at += size
-    return found
+    names = sorted(own)
+    parts = np.split(np.array(values), np.cumsum([np.size(own[name]) for name in names])[:-1])
+    return {name: part.reshape(np.shape(own[name])) for name, part in zip(names, parts, strict=True)}
