@@ -7,9 +7,9 @@ Paillier it is believed to withstand quantum computers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -21,11 +21,7 @@ from strategies.protection.context import Context
 from strategies.protection.protocol import NO_NOTE, Adder, Ask, ClearAdder, Form, KeyHolder
 from strategies.protection.sees import SHARED_SECRET, Sees
 from strategies.protection.sums import Bytes, ProtectedSum
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from strategies.protection.vault import Vault
+from strategies.protection.vault import Vault
 
 
 @dataclass(frozen=True)

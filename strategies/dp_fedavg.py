@@ -41,9 +41,7 @@ from strategies.base import (
     check_choice,
     check_range,
 )
-from strategies.dp_sgd import check_budget
 from strategies.fedavg import FedAvg
-from strategies.privacy import ACCOUNTANTS
 from strategies.privacy.terms import CentralPrivacy
 
 SAMPLING = ("fixed", "poisson")
@@ -72,14 +70,8 @@ class DpFedAvg(CentralPrivacy):
     )
 
     inner: Strategy = field(default_factory=lambda: FedAvg(weighting="uniform"))
-    epsilon: float | None = field(default=None, kw_only=True)
-    noise_multiplier: float | None = field(default=None, kw_only=True)
     clip_norm: float = field(default=1.0, kw_only=True)
-    delta: float = field(default=1e-5, kw_only=True)
-    accountant: str = field(default="prv", kw_only=True)
     sampling: str = field(default="fixed", kw_only=True)
-    curious: int = field(default=1, kw_only=True)
-    secure_rng: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         self.check_inner()
@@ -103,11 +95,9 @@ class DpFedAvg(CentralPrivacy):
                 "means=true releases each office's feature means under noise for one row or person, which a promise to "
                 "whole clients does not cover: set means=false"
             )
-        check_budget(self.epsilon, self.noise_multiplier, self.delta)
+        self.check_budget()
         check_range("clip_norm", self.clip_norm, 1e-9, 1e9)
-        check_choice("accountant", self.accountant, ACCOUNTANTS)
         check_choice("sampling", self.sampling, SAMPLING)
-        check_range("curious", self.curious, 0, 1000)
         if self.secure_rng and self.sampling == "poisson":
             raise StrategyError(
                 "sampling=poisson draws who takes part from the run's seed, which everybody knows, so secure_rng would "

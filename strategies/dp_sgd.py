@@ -24,22 +24,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from strategies.base import (
-    Job,
-    Memory,
-    Prepared,
-    Received,
-    Setting,
-    Strategy,
-    StrategyError,
-    check_choice,
-    check_range,
-)
+from strategies.base import Job, Memory, Prepared, Received, Setting, Strategy, StrategyError, check_choice, check_range
 from strategies.fedavg import FedAvg
-from strategies.privacy import ACCOUNTANTS
 from strategies.privacy.terms import LocalPrivacy
 
-LEAST_EPSILON = 0.01
 UNITS = ("window", "person")
 NOISE = ("own", "shared")
 
@@ -73,17 +61,11 @@ class DpSgd(LocalPrivacy):
     )
 
     inner: Strategy = field(default_factory=FedAvg)
-    epsilon: float | None = field(default=None, kw_only=True)
-    noise_multiplier: float | None = field(default=None, kw_only=True)
     unit: str = field(default="window", kw_only=True)
     clip_norm: float | None = field(default=1.0, kw_only=True)
-    delta: float = field(default=1e-5, kw_only=True)
-    accountant: str = field(default="prv", kw_only=True)
     noise: str = field(default="own", kw_only=True)
-    curious: int = field(default=1, kw_only=True)
     means: bool = field(default=False, kw_only=True)
     simulate: int | None = field(default=None, kw_only=True)
-    secure_rng: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         self.check_inner()
@@ -96,11 +78,9 @@ class DpSgd(LocalPrivacy):
                 f"{type(self.inner).__name__} takes gradients, counts or moments of the rows that are neither clipped "
                 "nor noised"
             )
-        check_budget(self.epsilon, self.noise_multiplier, self.delta)
+        self.check_budget()
         check_choice("unit", self.unit, UNITS)
-        check_choice("accountant", self.accountant, ACCOUNTANTS)
         check_choice("noise", self.noise, NOISE)
-        check_range("curious", self.curious, 0, 1000)
         if self.simulate is not None:
             check_range("simulate", self.simulate, 1)
         if self.clip_norm is not None:
@@ -147,22 +127,3 @@ class DpSgd(LocalPrivacy):
         if self.noise == "shared":  # one step a round
             space |= {"batch_size": ["full"], "local_epochs": [1]}
         return space
-
-
-def check_budget(epsilon: float | None, noise_multiplier: float | None, delta: float) -> None:
-    """Refuse a budget that is none, or two."""
-    if (epsilon is None) == (noise_multiplier is None):
-        raise StrategyError(
-            f"set epsilon, or noise_multiplier, and not both; found epsilon={epsilon}, "
-            f"noise_multiplier={noise_multiplier}"
-        )
-    if epsilon is not None and not 0 < epsilon < float("inf"):
-        raise StrategyError(f"epsilon must be above 0; found {epsilon!r}. Without noise: noise_multiplier=0")
-    if epsilon is not None and epsilon < LEAST_EPSILON:
-        raise StrategyError(
-            f"epsilon must be at least {LEAST_EPSILON:g}, below which nothing is left; found {epsilon!r}"
-        )
-    if noise_multiplier is not None:
-        check_range("noise_multiplier", noise_multiplier, 0.0)
-    if not 0 < delta < 1:
-        raise StrategyError(f"delta must be above 0 and far below 1; found {delta!r}")

@@ -107,10 +107,10 @@ class Flower(Strategy):
         sampling = everyone(federation)
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
             sampling = {key: value for key, value in sampling.items() if key in known}
-        options = {
-            key: _inner(value, federation, adapt) if isinstance(value, Strategy) else value
-            for key, value in self.options
-        }
+        options = dict(self.options)
+        for key, value in self.options:
+            if isinstance(value, Strategy):
+                options[key] = value.build(federation, adapt) if isinstance(value, Flower) else adapt(value)
         try:
             return cls(**sampling, **options)
         except (TypeError, ValueError) as error:
@@ -129,11 +129,6 @@ class Flower(Strategy):
     def drift(self, job: Job) -> tuple[float, Any]:
         """Flower's FedProx: the squared term of its docstring (its example code leaves out the square)."""
         return (job.memory[_PROXIMAL], None) if _PROXIMAL in job.memory else (0.0, None)
-
-
-def _inner(strategy: Strategy, federation: Federation, adapt: Callable[[Strategy], Any]) -> Any:
-    """A strategy given as an option, as Flower takes it."""
-    return strategy.build(federation, adapt) if isinstance(strategy, Flower) else adapt(strategy)
 
 
 def everyone(federation: Federation) -> dict[str, Any]:

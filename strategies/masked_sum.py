@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -24,13 +24,10 @@ from strategies.maths.masking import Slots
 from strategies.maths.streams import NONCE_BYTES
 from strategies.protection.base import Protected
 from strategies.protection.context import Context
-from strategies.protection.protocol import ClearAdder, Form, KeyHolder
+from strategies.protection.protocol import Adder, ClearAdder, Form, KeyHolder
 from strategies.protection.sees import SHARED_SECRET, Sees
 from strategies.protection.sums import Bytes, ProtectedSum
-
-if TYPE_CHECKING:
-    from strategies.protection.protocol import Adder
-    from strategies.protection.vault import Vault
+from strategies.protection.vault import Vault
 
 
 @dataclass(frozen=True)

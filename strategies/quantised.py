@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from strategies.protection.base import Protected
-from strategies.protection.protocol import ClearAdder, ClearHolder
+from strategies.protection.protocol import Adder, ClearAdder, ClearHolder, Form, KeyHolder
 from strategies.protection.sees import OFFICE, SERVER, WITH_ONE, Sees
-
-if TYPE_CHECKING:
-    from strategies.protection.protocol import Adder, Form, KeyHolder
-    from strategies.protection.sums import Bytes
-    from strategies.protection.vault import Vault
+from strategies.protection.sums import Bytes
+from strategies.protection.vault import Vault
 
 
 @dataclass(frozen=True)

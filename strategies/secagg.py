@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -29,13 +29,10 @@ from strategies.maths.secagg import ADVERT_BYTES, Terms
 from strategies.maths.streams import ProtectionError
 from strategies.protection.base import Protected
 from strategies.protection.context import Context
-from strategies.protection.protocol import NO_NOTE, Ask, ClearAdder, Form, KeyHolder, Parts
+from strategies.protection.protocol import NO_NOTE, Adder, Ask, ClearAdder, Form, KeyHolder, Parts
 from strategies.protection.sees import OFFICE, SERVER, WITH_ONE, WITH_T, Sees
-from strategies.protection.sums import Bytes, ProtectedSum
-
-if TYPE_CHECKING:
-    from strategies.protection.protocol import Adder
-    from strategies.protection.vault import Vault
+from strategies.protection.sums import Bytes, ProtectedSum, holding, under
+from strategies.protection.vault import Vault
 
 NEXT = "next."  # of the memory: the keys whose advert rode on the last reply
 
@@ -81,19 +78,15 @@ class _Offices(KeyHolder):
             advertised = secagg.advertise(terms, office)
             return {"advert": _bytes(advertised.advert)}, secagg.to_memory(advertised)
         if phase == "shares":
-            fresh = {name.removeprefix(NEXT): value for name, value in memory.items() if name.startswith(NEXT)}
-            state = secagg.from_memory(fresh or memory, terms, office)
+            state = secagg.from_memory(under(memory, NEXT) or memory, terms, office)
             shared, letters = secagg.share(state, _by_office(parts, "adverts"))
-            return _letters(letters), secagg.to_memory(shared)
+            return _stacked("letters", letters), secagg.to_memory(shared)
         if phase == "unmask":
             answered, dropped = (_part(parts, name).tolist() for name in ("answered", "dropped"))
             closed, revealed = secagg.reveal(secagg.from_memory(memory, terms, office), answered, dropped)
             ahead = secagg.advertise(_terms(self.form, context.round + 1), office)
-            kept = {NEXT + name: value for name, value in secagg.to_memory(ahead).items()}
-            return (
-                {"revealed": _bytes(revealed), "advert": _bytes(ahead.advert)},
-                {**secagg.to_memory(closed), **kept},
-            )
+            kept = holding(secagg.to_memory(closed), NEXT, secagg.to_memory(ahead))
+            return {"revealed": _bytes(revealed), "advert": _bytes(ahead.advert)}, kept
         return super().answer(phase, parts, context, memory)
 
     def protect(self, slots: Slots, context: Context, memory: Memory) -> tuple[Bytes, Bytes, Memory]:
@@ -140,7 +133,7 @@ class _Server(ClearAdder):
         answers = ask("shares", dict.fromkeys(adverts, _stacked("adverts", adverts)), complete)
         sealed = {office: _by_office(parts, "letters") for office, parts in answers.items()}
         self.server, mail = secagg_server.route(server, sealed)
-        return {office: _letters(letters) for office, letters in sorted(mail.items())}
+        return {office: _stacked("letters", letters) for office, letters in sorted(mail.items())}
 
     def finish(self, round_: int, ask: Ask, total: Bytes, offices: Collection[int], clear: bool) -> Bytes:
         terms = _terms(self.form, round_)
@@ -191,10 +184,6 @@ def _stacked(name: str, by_office: Mapping[int, bytes]) -> dict[str, Any]:
     """Equally long bytes of offices as two arrays."""
     content = np.stack([_bytes(one) for one in by_office.values()]) if by_office else np.empty((0, 0), np.uint8)
     return {name: content, f"{name}-of": np.array(list(by_office), np.int64)}
-
-
-def _letters(letters: Mapping[int, bytes]) -> dict[str, Any]:
-    return _stacked("letters", letters)
 
 
 def _by_office(parts: Parts, name: str) -> dict[int, bytes]:

@@ -23,20 +23,18 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing.connection import Connection
-from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import phe.util
 from gmpy2 import mpz
 
-from strategies.maths.obfuscators import EXPECTED, Obfuscators, build, check_fit
-from strategies.maths.paillier import PaillierError, Payload, PrivateKey, PublicKey
+from strategies.maths.obfuscators import EXPECTED, Make, build, check_fit
+from strategies.maths.paillier import PaillierError, Payload, PrivateKey
 
 Task = Literal["setup", "make", "decrypt"]
+SAMPLE = 20  # numbers by which phe's cost is known
 _DEAD = "an encryption process has died: close this Cryptor and make a new one"
 
 
@@ -44,7 +42,7 @@ class Cryptor:
     """Encrypts and decrypts lists of plaintexts under one key.
 
     Args:
-        key: private key; a public one encrypts with `djn` or `textbook` and decrypts nothing.
+        key: the offices' private key.
         obfuscator: one of `obfuscators.OBFUSCATORS`.
         processes: 1 works in this process; more are worker processes, started here.
         expected: how many obfuscators it is likely to make in its life: chooses the size of the tables.
@@ -53,13 +51,11 @@ class Cryptor:
     so under `if __name__ == "__main__":`, since they import it.
     """
 
-    def __init__(
-        self, key: PrivateKey | PublicKey, obfuscator: str = "full", processes: int = 1, expected: int = EXPECTED
-    ) -> None:
+    def __init__(self, key: PrivateKey, obfuscator: str = "full", processes: int = 1, expected: int = EXPECTED) -> None:
         check_fit(obfuscator, key)
         if processes < 1:
             raise PaillierError(f"processes must be at least 1; found {processes}")
-        self.public = key.public if isinstance(key, PrivateKey) else key
+        self.public = key.public
         self.processes = processes
         self._stock: deque[mpz] = deque()
         self._process = os.getpid()
@@ -123,9 +119,7 @@ class Cryptor:
     def __enter__(self) -> Cryptor:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _run(self, task: Task, arguments: Sequence[Any]) -> list[Any]:
@@ -156,30 +150,25 @@ class Cryptor:
 class _Engine:
     """What a worker does, or the process itself where there are none."""
 
-    def __init__(self, key: PublicKey | PrivateKey, obfuscator: str, expected: int) -> None:
+    def __init__(self, key: PrivateKey, obfuscator: str, expected: int) -> None:
         self._key, self._obfuscator, self._expected = key, obfuscator, expected
 
     @cached_property
-    def _source(self) -> Obfuscators:
+    def _make(self) -> Make:
         return build(self._obfuscator, self._key, self._expected)
 
     def run(self, task: Task, argument: Any) -> list[mpz]:
         """`make` so many obfuscators, or `decrypt` a payload; `setup` makes the tables and nothing else."""
-        if task == "decrypt":
-            if isinstance(self._key, PublicKey):
-                raise PaillierError("a public key decrypts nothing: make the Cryptor with the private key")
-            return self._key.decrypt(argument)
-        return self._source.make(argument)
+        return self._key.decrypt(argument) if task == "decrypt" else self._make(argument)
 
 
 class _Worker:
     """A process with an engine of its own, and the pipe to it. It has one task at a time."""
 
-    def __init__(self, key: PublicKey | PrivateKey, obfuscator: str, expected: int) -> None:
+    def __init__(self, key: PrivateKey, obfuscator: str, expected: int) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        private = isinstance(key, PrivateKey)
-        how = (theirs, private, key.jwk(), key.test_only, obfuscator, expected)
+        how = (theirs, key.jwk(), key.test_only, obfuscator, expected)
         self._process = context.Process(target=_serve, args=how, daemon=True)
         self._process.start()
         theirs.close()  # the worker alone holds it now, so that either side sees the other end
@@ -208,11 +197,10 @@ class _Worker:
         self._process.join()
 
 
-def _serve(connection: Connection, private: bool, jwk: str, test_only: bool, obfuscator: str, expected: int) -> None:
+def _serve(connection: Connection, jwk: str, test_only: bool, obfuscator: str, expected: int) -> None:
     """The life of a worker: one answer to each task, until its parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupted parent closes the pipe
-    key = (PrivateKey if private else PublicKey).from_jwk(jwk, test_only)
-    engine = _Engine(key, obfuscator, expected)
+    engine = _Engine(PrivateKey.from_jwk(jwk, test_only), obfuscator, expected)
     with suppress(EOFError, OSError):  # the pipe's other end is closed
         while True:
             task, argument = connection.recv()
@@ -233,19 +221,15 @@ def _answers(workers: Sequence[_Worker]) -> list[list[mpz]]:
     return [answer for answer in answers if not isinstance(answer, Exception)]
 
 
-@dataclass(frozen=True)
-class NaiveCost:
-    """One number a ciphertext by phe alone, in CPU seconds, extrapolated from a sample to `count` numbers."""
+class NaiveCost(NamedTuple):
+    """CPU seconds of phe alone, one number a ciphertext."""
 
-    count: int
-    sample: int
     encrypt_s: float
     decrypt_s: float
-    gmpy2: bool  # whether phe found gmpy2: without it, phe is many times slower and no fair comparison
 
 
-def naive_cost(key: PrivateKey, count: int, sample: int = 20) -> NaiveCost:
-    """CPU seconds that phe takes to encrypt, and to decrypt, `count` numbers one by one, by `sample` of them."""
+def naive_cost(key: PrivateKey, count: int, sample: int = SAMPLE) -> NaiveCost:
+    """What phe takes to encrypt, and to decrypt, `count` numbers one by one, extrapolated from `sample` of them."""
     public, private = key.phe()
     weights = [secrets.SystemRandom().gauss(0.0, 0.1) for _ in range(sample)]
     start = time.process_time()
@@ -256,4 +240,4 @@ def naive_cost(key: PrivateKey, count: int, sample: int = 20) -> NaiveCost:
     if opened != weights:
         raise PaillierError("phe did not give back what it had encrypted: this key is broken")
     scale = count / sample
-    return NaiveCost(count, sample, (middle - start) * scale, (end - middle) * scale, phe.util.HAVE_GMP)
+    return NaiveCost((middle - start) * scale, (end - middle) * scale)

@@ -51,20 +51,6 @@ class Slots:
             raise ProtectionError(f"the check slot is in [0, 2^64); found {self.check}")
 
 
-def add(a: Slots, b: Slots) -> Slots:
-    """a + b, mod 2^bits and mod 2^64: what the server does.
-
-    Raises:
-        ProtectionError: another number of slots, or of bits.
-    """
-    if (a.bits, a.values.size) != (b.bits, b.values.size):
-        raise ProtectionError(
-            f"slots add up only where all have the same form: {a.values.size} of {a.bits} bits and "
-            f"{b.values.size} of {b.bits}"
-        )
-    return _reduced(a.values + b.values, a.check + b.check, a.bits)
-
-
 def shift(slots: Slots, plus: Iterable[bytes] = (), minus: Iterable[bytes] = ()) -> Slots:
     """slots + sum of pads(plus) - sum of pads(minus): a pad is a key's stream, 8 bytes for the check slot first.
 
@@ -79,7 +65,9 @@ def shift(slots: Slots, plus: Iterable[bytes] = (), minus: Iterable[bytes] = ())
             check += sign * int.from_bytes(stream[:CHECK_BYTES], "little")
             # uint32 wraps mod 2^32, of which 2^bits is a divisor: one reduction at the end is enough
             (np.add if sign > 0 else np.subtract)(total, pad, out=total)
-    return _reduced(total, check, slots.bits)
+    if slots.bits < 32:
+        total &= np.uint32((1 << slots.bits) - 1)
+    return Slots(total, check % (1 << 64), slots.bits)
 
 
 def fresh_nonce() -> bytes:
@@ -187,7 +175,7 @@ def check_packed(array: NDArray[np.uint8], count: int, bits: int) -> None:
 
 
 def add_packed(a: NDArray[np.uint8], b: NDArray[np.uint8], count: int, bits: int) -> NDArray[np.uint8]:
-    """pack(add(unpack(a), unpack(b))) of two checked ones, without unpacking them.
+    """The `pack` of the sum of two checked packs, mod 2^bits and mod 2^64 as `shift` adds, without unpacking them.
 
     With H the highest bit of every slot, ((a & ~H) + (b & ~H)) ^ ((a ^ b) & H) adds all slots of a long number, and no
     carry leaves its slot (Warren: Hacker's Delight, 2nd edition, 2012, section 2-18). It takes the memory of the sum.
@@ -224,13 +212,6 @@ def _check_wire(array: NDArray[np.uint8], count: int, bits: int) -> None:
         )
     if (unused := 8 * size - count * bits) and int(array[-1]) >> (8 - unused):
         raise ProtectionError(f"the last {unused} bits behind {count} values of {bits} bits must be 0")
-
-
-def _reduced(values: NDArray[np.uint32], check: int, bits: int) -> Slots:
-    """Each slot to its width; `values` is the caller's own."""
-    if bits < 32:
-        values &= np.uint32((1 << bits) - 1)
-    return Slots(values, check % (1 << 64), bits)
 
 
 def _pad_key(secret: bytes, run: str, round_: int, office: int, nonce: bytes, slots: Slots) -> bytes:

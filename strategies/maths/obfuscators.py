@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gmpy2 import gcd, invert, is_prime, mpz, powmod, powmod_base_list
 
@@ -52,33 +52,27 @@ def assumption(obfuscator: str, kind: str = "safe") -> str:
     return _ASSUMPTIONS["subgroup" if (obfuscator, kind) == ("full", "subgroup") else obfuscator]
 
 
-class Obfuscators(ABC):
-    """A way to make obfuscators. Two calls never give related ones: randomness is the operating system's."""
-
-    @abstractmethod
-    def make(self, count: int) -> list[mpz]:
-        """So many new ones, in [1, n^2)."""
+Make = Callable[[int], list[mpz]]  # so many new obfuscators, in [1, n^2); no two calls give related ones
 
 
-def build(name: str, key: PublicKey | PrivateKey, expected: int = EXPECTED) -> Obfuscators:
+def build(name: str, key: PrivateKey, expected: int = EXPECTED) -> Make:
     """Make tables for `expected` obfuscators (more work now, less for each), or refuse what the key does not fit."""
     check_fit(name, key)
-    if isinstance(key, PrivateKey):
-        if name == "full":
-            return Full(key, expected)
-        if name == "short":
-            return Short(key, expected)
-        key = key.public
-    return HalfLength(key, expected) if name == "djn" else Textbook(key)
+    if name == "full":
+        return Full(key, expected).make
+    if name == "short":
+        return Short(key, expected).make
+    n, square = key.public.n, key.public.square
+    if name == "textbook":
+        return lambda count: list(powmod_base_list([_unit(n) for _ in range(count)], n, square))
+    bits = -(-n.bit_length() // 2)
+    table = FixedBase(_residue(key.public), n, bits, expected)
+    return lambda count: table.powers([secrets.randbits(bits) for _ in range(count)])
 
 
-def check_fit(name: str, key: PublicKey | PrivateKey) -> None:
+def check_fit(name: str, key: PrivateKey) -> None:
     """Refuse an obfuscator that needs more than this key gives, or less than its kind promises."""
     check_choice("obfuscator", name, OBFUSCATORS)
-    if name == "textbook" or (name == "djn" and isinstance(key, PublicKey)):
-        return
-    if isinstance(key, PublicKey):
-        raise PaillierError(f"{name} obfuscators need the private key; with the public key alone take djn or textbook")
     if name == "full" and key.kind == "plain":
         raise PaillierError(
             "full obfuscators need the factors of p - 1 and q - 1, to verify that their bases reach the whole group: "
@@ -95,28 +89,7 @@ def check_fit(name: str, key: PublicKey | PrivateKey) -> None:
         raise PaillierError("djn obfuscators need p = q = 3 mod 4 and gcd(p - 1, q - 1) = 2: make a safe key")
 
 
-class Textbook(Obfuscators):
-    """r^n mod n^2, r uniform over the units mod n."""
-
-    def __init__(self, key: PublicKey) -> None:
-        self._key = key
-
-    def make(self, count: int) -> list[mpz]:
-        return list(powmod_base_list([_unit(self._key.n) for _ in range(count)], self._key.n, self._key.square))
-
-
-class HalfLength(Obfuscators):
-    """h_s^e mod n^2, e of |n| / 2 bits: needs the public key alone."""
-
-    def __init__(self, key: PublicKey, expected: int) -> None:
-        self._bits = -(-key.n.bit_length() // 2)
-        self._table = FixedBase(_residue(key), key.n, self._bits, expected)
-
-    def make(self, count: int) -> list[mpz]:
-        return self._table.powers([secrets.randbits(self._bits) for _ in range(count)])
-
-
-class ByFactors(Obfuscators):
+class ByFactors(ABC):
     """Powers mod p^2 and mod q^2 from tables, combined."""
 
     def __init__(self, key: PrivateKey, bases: tuple[mpz, mpz], bits: tuple[int, int], expected: int) -> None:

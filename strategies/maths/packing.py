@@ -9,8 +9,9 @@ Law: unpack(sum of packs) is the sum of the values and the sum of the tags, as l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from gmpy2 import mpz
 from numpy.typing import NDArray
 
 from strategies.base import StrategyError, check_range
+from strategies.maths.masking import from_wire, to_wire
 
 TAG_BITS = 64
 
@@ -60,15 +62,12 @@ class Packing:
             raise StrategyError(f"a slot holds {self.bits} bits; found a value of {largest}: clamp before packing")
         if not 0 <= tag < 1 << TAG_BITS:
             raise StrategyError(f"the tag must be in [0, 2^{TAG_BITS}); found {tag}")
-        octets = values.astype("<u4").view(np.uint8).reshape(-1, 4)
-        slots = np.unpackbits(octets, axis=1, bitorder="little")[:, : self.bits]  # (d, b), lowest bit first
-        rows = np.zeros((self.plaintexts, 8 * self._octets), np.uint8)  # one bit an element
-        rows[0, :TAG_BITS] = np.unpackbits(np.array([tag], "<u8").view(np.uint8), bitorder="little")
-        for row, (low, start, stop) in zip(rows, self._spans(), strict=True):
-            some = slots[start:stop].ravel()
-            row[low : low + some.size] = some
-        packed = np.packbits(rows, axis=1, bitorder="little")
-        return [mpz.from_bytes(row.tobytes(), "little") for row in packed]
+        filled = self._filled
+        grid = np.zeros(filled.shape, np.uint32)
+        grid[filled] = values
+        rows = to_wire(grid.ravel(), self.bits).reshape(len(grid), -1)
+        first, *others = (mpz.from_bytes(row.tobytes(), "little") for row in rows)
+        return [(first << TAG_BITS) + tag, *others]
 
     def unpack(self, plaintexts: Sequence[mpz]) -> tuple[NDArray[np.uint32], int]:
         """Values (d,) and tag of plaintexts, or of their sums.
@@ -80,21 +79,13 @@ class Packing:
             raise StrategyError(f"expected {self.plaintexts} plaintexts; found {len(plaintexts)}")
         if any(m < 0 or m >> self.capacity for m in plaintexts):
             raise StrategyError(_foreign(f"a plaintext exceeds {self.capacity} bits"))
-        raw = b"".join(mpz(m).to_bytes(self._octets, "little") for m in plaintexts)
-        octets = np.frombuffer(raw, np.uint8).reshape(self.plaintexts, self._octets)
-        rows = np.unpackbits(octets, axis=1, bitorder="little")
-        slots = np.empty((self.count, self.bits), np.uint8)
-        unused = 0
-        for row, (low, start, stop) in zip(rows, self._spans(), strict=True):
-            some = slots[start:stop]
-            some[:] = row[low : low + some.size].reshape(some.shape)
-            unused += int(row[low + some.size :].any())
-        if unused:
+        filled = self._filled
+        numbers = [plaintexts[0] >> TAG_BITS, *plaintexts[1:]]
+        if unused := sum(bool(m >> int(n) * self.bits) for m, n in zip(numbers, filled.sum(1), strict=True)):
             raise StrategyError(_foreign(f"{unused} of {self.plaintexts} plaintexts have bits outside of their slots"))
-        values = np.zeros((self.count, 4), np.uint8)
-        narrow = np.packbits(slots, axis=1, bitorder="little")
-        values[:, : narrow.shape[1]] = narrow
-        return values.view("<u4").ravel().astype(np.uint32, copy=False), int(octets[0, :8].copy().view("<u8")[0])
+        octets = b"".join(m.to_bytes(filled.shape[1] * self.bits // 8, "little") for m in numbers)
+        grid = from_wire(np.frombuffer(octets, np.uint8), filled.size, self.bits).reshape(filled.shape)
+        return grid[filled], int(plaintexts[0] & (1 << TAG_BITS) - 1)
 
     @property
     def _first(self) -> int:
@@ -106,15 +97,14 @@ class Packing:
         """Values in every other plaintext."""
         return self.capacity // self.bits
 
-    def _spans(self) -> Iterator[tuple[int, int, int]]:
-        """Of each plaintext its lowest bit with a value, and which values it holds: start, stop."""
-        yield TAG_BITS, 0, self._first
-        for start in range(self._first, self.count, self._each):
-            yield 0, start, min(start + self._each, self.count)
-
-    @property
-    def _octets(self) -> int:
-        return -(-self.capacity // 8)
+    @cached_property
+    def _filled(self) -> NDArray[np.bool_]:
+        """(plaintexts, n): the slots with a value; n is a multiple of 8, so that n slots are whole bytes."""
+        columns = np.arange(-(-max(self._first, self._each) // 8) * 8)
+        counts = np.full(self.plaintexts, self._each)
+        counts[-1] = (self.count - self._first - 1) % self._each + 1
+        counts[0] = self._first
+        return columns < counts[:, None]
 
 
 def _foreign(what: str) -> str:

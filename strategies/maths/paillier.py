@@ -23,11 +23,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import numpy as np
@@ -269,29 +267,6 @@ class PrivateKey:
         if _integer(members.get("pub", {}), "n") != key.public.n:
             raise PaillierError("the public part of this key file has another n than p q: the file is damaged")
         return key
-
-    def save(self, path: Path) -> None:
-        """Write a new file that its owner alone can read, from its first byte on; an existing one is never touched."""
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            raise PaillierError(f"{path} exists, and a key is never written over another: remove it first") from None
-        with open(descriptor, "w", encoding="ascii") as file:
-            os.fchmod(descriptor, 0o600)  # a umask may have taken the owner's rights as well
-            file.write(self.jwk() + "\n")
-
-    @classmethod
-    def load(cls, path: Path, test_only: bool = False) -> PrivateKey:
-        """The key that `save` wrote; refuses a file that others than its owner can read."""
-        try:
-            file = open(path, encoding="ascii")  # noqa: SIM115 (closed two lines below)
-        except OSError as error:
-            raise PaillierError(f"cannot read the key file {path}: {error.strerror}") from None
-        with file:
-            mode = os.fstat(file.fileno()).st_mode & 0o777
-            if mode & 0o077:
-                raise PaillierError(f"{path} has mode {mode:04o}: others may have read the key; make a new one (0600)")
-            return cls.from_jwk(file.read(), test_only)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a private key is never pickled, lest it land in a store or a log: send jwk(), through a pipe")

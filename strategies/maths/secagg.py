@@ -30,6 +30,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
+import msgspec
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from numpy.typing import NDArray
@@ -44,7 +45,6 @@ from strategies.maths.streams import (
     ProtectionError,
     check_bits,
     derive,
-    encode,
     random_key,
     seal,
     unseal,
@@ -288,22 +288,8 @@ def seed_key(seed: bytes, terms: Terms, office: int) -> bytes:
 
 
 def to_memory(state: State) -> dict[str, NDArray[Any]]:
-    """A state as flat arrays of bytes under five names, always the same: writing it erases the state before it."""
-    private, records = b"", dict[int, bytes]()
-    if isinstance(state, Advertised):
-        private = state.advert + state.share_private + state.mask_private
-    elif isinstance(state, Shared):
-        private = state.mask_private + state.seed + state.own
-        records = {office: public + state.channels[office] for office, public in state.mask_publics.items()}
-    elif isinstance(state, Masked):
-        records = dict(state.shares)
-    fields = {
-        "phase": type(state).__name__.encode(),
-        "terms": _stamp(state.terms, state.office),
-        "private": private,
-        "offices": np.array(list(records), "<u4").tobytes(),
-        "records": b"".join(records.values()),
-    }
+    """A state as arrays of bytes under two names, always the same: writing it erases the state before it."""
+    fields = {"phase": type(state).__name__.encode(), "state": msgspec.msgpack.encode(state)}
     return {f"secagg.{name}": np.frombuffer(content, np.uint8) for name, content in fields.items()}
 
 
@@ -313,31 +299,16 @@ def from_memory(memory: Mapping[str, NDArray[Any]], terms: Terms, office: int) -
     Raises:
         ProtectionError: no state there, or that of another round, run, form or office.
     """
-    names = ("phase", "terms", "private", "offices", "records")
-    if any(f"secagg.{name}" not in memory for name in names):
+    if not {"secagg.phase", "secagg.state"} <= memory.keys():
         raise ProtectionError(f"office {office} has no state of secagg; it has to advertise for round {terms.round}")
-    phase, stamp, private, ids, joined = (memory[f"secagg.{name}"].tobytes() for name in names)
-    if stamp != _stamp(terms, office):
+    phase, content = (memory[f"secagg.{name}"].tobytes() for name in ("phase", "state"))
+    kinds: dict[bytes, type[State]] = {kind.__name__.encode(): kind for kind in (Advertised, Shared, Masked, Closed)}
+    if phase not in kinds:
+        raise ProtectionError(f"the state of office {office} is in no phase of secagg: {phase!r}")
+    state = msgspec.msgpack.decode(content, type=kinds[phase])
+    if (state.terms, state.office) != (terms, office):
         raise ProtectionError(f"the state of office {office} is not one of {terms}: it has to advertise keys anew")
-    offices = np.frombuffer(ids, "<u4").tolist()
-    size = len(joined) // max(1, len(offices))
-    records = {o: joined[i * size : (i + 1) * size] for i, o in enumerate(offices)}
-    k = KEY_BYTES
-    if phase == b"Advertised":
-        return Advertised(terms, office, private[: 2 * k], private[2 * k : 3 * k], private[3 * k :])
-    if phase == b"Shared":
-        publics = {o: record[:k] for o, record in records.items()}
-        channels = {o: record[k:] for o, record in records.items()}
-        return Shared(terms, office, private[:k], private[k : 2 * k], private[2 * k :], publics, channels)
-    if phase == b"Masked":
-        return Masked(terms, office, records)
-    if phase == b"Closed":
-        return Closed(terms, office)
-    raise ProtectionError(f"the state of office {office} is in no phase of secagg: {phase!r}")
-
-
-def _stamp(terms: Terms, office: int) -> bytes:
-    return encode(*terms.context, office)
+    return state
 
 
 def _reached(state: State, wanted: type[Reached], act: str) -> Reached:

@@ -2,12 +2,12 @@
 
     gather   adverts -> U1, the adverts for all
     route    sealed shares -> U2, the mail for each
-    collect  one masked input more -> U3
     request  the two lists that every office of U3 gets
     recover  replies of at least t of U3 -> the sum of exactly the offices of U3
 
-The server holds the inputs only in their sum. Whatever leaves fewer than t offices ends the round with an error; what
-one office sent wrongly is refused with its name, so that the caller may go on without it.
+The masked inputs of U3 add up in between (`masking.add_packed`): the server holds them only in their sum. Whatever
+leaves fewer than t offices ends the round with an error; what one office sent wrongly is refused with its name, so that
+the caller may go on without it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from strategies.maths import shamir
-from strategies.maths.masking import Slots, add, shift
-from strategies.maths.secagg import SEALED_BYTES, Terms, check_adverts, check_form, pair_key, seed_key
+from strategies.maths.masking import Slots, shift
+from strategies.maths.secagg import SEALED_BYTES, Terms, check_adverts, pair_key, seed_key
 from strategies.maths.shamir import SHARE_BYTES
 from strategies.maths.streams import KEY_BYTES, ProtectionError
 
@@ -70,20 +70,6 @@ def check_sealed(server: Server, office: int, letters: Mapping[int, bytes]) -> N
             f"round {server.terms.round}: office {office} has to send {SEALED_BYTES} bytes to each of "
             f"{sorted(server.adverts.keys() - {office})}; found { ({to: len(s) for to, s in sorted(letters.items())}) }"
         )
-
-
-def collect(server: Server, office: int, masked: Slots) -> Server:
-    """Add one masked input, which is not needed any more afterwards.
-
-    Raises:
-        ProtectionError: of an office that has not shared its secrets or has answered before, or of another form.
-    """
-    check_form(server.terms, masked)
-    if office not in server.sharers or office in server.answered:
-        reason = "has answered already" if office in server.answered else "has not shared its secrets"
-        raise ProtectionError(f"round {server.terms.round}: an input of office {office}, which {reason}, is refused")
-    total = masked if server.total is None else add(server.total, masked)
-    return replace(server, answered=server.answered | {office}, total=total)
 
 
 def request(server: Server) -> tuple[list[int], list[int]]:

@@ -5,7 +5,6 @@
              as fast as ChaCha20 (46 and 75 microseconds for 161 kB).
     tag      64 bits of HKDF: a pseudo-random function that binds a sum to its round and contributors.
     seal     AES-256-GCM: Dworkin, NIST SP 800-38D, with a random nonce of 12 bytes in front.
-    sign     Ed25519: Josefsson, Liusvaara: Edwards-Curve Digital Signature Algorithm (EdDSA), RFC 8032.
 
 Every secret and key has 32 bytes. Every output is bound to its context, a tuple that `encode` writes so that no two
 tuples have the same bytes. A key drawn for one stream serves that stream alone: its counter starts at 0, so that the
@@ -19,8 +18,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
-from cryptography.exceptions import InvalidSignature, InvalidTag
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
@@ -82,15 +80,6 @@ def words(stream: bytes, bits: int) -> NDArray[np.uint32]:
     if bits not in (8, 16, 32):
         drawn &= np.uint32((1 << bits) - 1)
     return drawn
-
-
-def integers(key: bytes | None, count: int, bits: int) -> NDArray[np.uint32]:
-    """(count,) uniform integers in [0, 2^bits), bits in 8..32: of the key, or of the operating system where it is None.
-
-    Raises:
-        ProtectionError: the key has not 32 bytes, or bits is outside 8..32.
-    """
-    return words(keystream(random_key() if key is None else key, count * word_bytes(bits)), bits)
 
 
 def word_bytes(bits: int) -> int:
@@ -159,34 +148,6 @@ def unseal(key: bytes, sealed: bytes, *context: Part) -> bytes:
         raise ProtectionError(
             f"sealed bytes ({len(sealed)}) do not open under the context {context!r}: they were changed on the way, or "
             "sealed with another key or for another run, round or receiver"
-        ) from None
-
-
-def new_identity() -> tuple[bytes, bytes]:
-    """(private, public) Ed25519 key of an office, 32 bytes each; the others pin the public one at the key ceremony."""
-    private = Ed25519PrivateKey.generate()
-    return private.private_bytes_raw(), private.public_key().public_bytes_raw()
-
-
-def sign(private: bytes, *context: Part) -> bytes:
-    """Signature (64 bytes) of a context, which holds what is said and where it belongs: ("advert", run, round, ...)."""
-    _check_key("signing key", private)
-    return Ed25519PrivateKey.from_private_bytes(private).sign(encode(*context))
-
-
-def verify(public: bytes, signature: bytes, *context: Part) -> None:
-    """Accept what the holder of the pinned key signed.
-
-    Raises:
-        ProtectionError: another key, another context, or changed bytes.
-    """
-    _check_key("pinned key", public)
-    try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, encode(*context))
-    except InvalidSignature:
-        raise ProtectionError(
-            f"the signature of {context[:4]!r} is not that of the pinned key {public.hex()[:16]}...: the message was "
-            "changed on the way, belongs to another round, or comes from somebody else"
         ) from None
 
 

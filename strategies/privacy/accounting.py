@@ -34,12 +34,7 @@ from numpy.typing import NDArray
 
 from strategies.base import StrategyError, check_choice, check_range
 from strategies.privacy import ACCOUNTANTS
-from strategies.privacy.gaussian import (
-    check_probability,
-    gaussian_delta,
-    gaussian_epsilon,
-    gaussian_mu,
-)
+from strategies.privacy.gaussian import check_probability, gaussian_delta, gaussian_epsilon, gaussian_mu
 
 # Opacus's own (1.1 to 10.9, 12 to 63), and more above, without which epsilons under 0.4 come out far too high.
 RDP_ORDERS: tuple[float, ...] = (

@@ -174,10 +174,7 @@ def share_bound(variance: int) -> int:
 
 def _doublings(factor: float) -> str:
     """Bits that make a grid finer by a factor."""
-    return _bits(max(1, math.ceil(math.log2(factor))))
-
-
-def _bits(count: int) -> str:
+    count = max(1, math.ceil(math.log2(factor)))
     return f"{count} bit{'s' * (count > 1)}"
 
 

@@ -33,7 +33,7 @@ Significance of the Least Significant Bits for Differential Privacy, CCS 2012). 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -45,8 +45,6 @@ from numpy.typing import NDArray
 from strategies.base import StrategyError, check_range
 from strategies.maths.streams import KEY_BYTES, random_key
 
-Source = Literal["reproducible", "os"]
-
 WORD_BITS = 32
 LARGEST = math.sqrt(2 * 39 * math.log(2))  # no normal number is beyond, in sigmas
 _ZEROS = memoryview(bytes(1 << 20))  # encrypted, it is the stream
@@ -55,22 +53,18 @@ _ZEROS = memoryview(bytes(1 << 20))  # encrypted, it is the stream
 class NoiseStream:
     """The words of one key, each given out once, in order: words(3), words(5) are words(8).
 
-    Attributes:
-        source: `os` if nobody can draw the same again, else `reproducible`.
-
     A stream remembers where it is, as a generator does. It must not be carried into a second process by a fork.
 
     Raises:
         StrategyError: the key has not 32 bytes.
     """
 
-    __slots__ = ("_cipher", "source")
+    __slots__ = ("_cipher",)
 
-    def __init__(self, key: bytes, source: Source = "reproducible") -> None:
+    def __init__(self, key: bytes) -> None:
         if len(key) != KEY_BYTES:  # its content is never shown
             raise StrategyError(f"the key of a noise stream must have {KEY_BYTES} bytes; found {len(key)}")
         self._cipher = Cipher(AES(key), CTR(bytes(16))).encryptor()
-        self.source = source
 
     def fill(self, words: NDArray[np.uint32]) -> None:
         """Overwrite an array (n,) with the next n words: what `words` does, in memory that is there already."""
@@ -107,19 +101,12 @@ class NoiseStream:
         return coins
 
 
-def from_seed(entropy: np.random.SeedSequence) -> NoiseStream:
-    """The stream of a seed: for simulations, which are to be repeated. Give each stream its own spawn key."""
-    return NoiseStream(entropy.generate_state(KEY_BYTES // 4, np.uint32).astype("<u4").tobytes())
-
-
-def from_system() -> NoiseStream:
-    """A stream of the operating system's entropy, which nobody can draw again."""
-    return NoiseStream(random_key(), "os")
-
-
 def stream_of(entropy: np.random.SeedSequence, secure: bool) -> NoiseStream:
-    """The operating system's stream if it is to be secure, else that of the seed."""
-    return from_system() if secure else from_seed(entropy)
+    """The operating system's stream, which nobody can draw again, if it is to be secure, else that of the seed.
+
+    Simulations are to be repeated and take the seed's: give each stream a spawn key of its own.
+    """
+    return NoiseStream(random_key() if secure else entropy.generate_state(KEY_BYTES // 4).astype("<u4").tobytes())
 
 
 def words_for(count: int) -> int:

@@ -180,10 +180,8 @@ def _shared(workloads: Sequence[Workload], often: int) -> list[Workload]:
     ]
 
 
-def noise_shares(
-    strategy: ProtectionOptions, setting: Setting, plan: PrivacyPlan | None, count: int
-) -> NoiseShares | None:
-    """How the offices of a protected run noise their sums; None where they do not.
+def noise_shares(strategy: ProtectionOptions, setting: Setting, plan: PrivacyPlan, count: int) -> NoiseShares | None:
+    """How the offices of a run whose sums hold shares of noise draw them; None where the noise is none.
 
     Args:
         plan: of the private strategy inside.
@@ -192,11 +190,8 @@ def noise_shares(
     Raises:
         StrategyError: the grid has no room for the noise, or so much epsilon that clamped shares would show.
     """
-    if not strategy.noised:
-        return None
     from strategies.protection.shares import NoiseShares  # compiled: what sends no noise does without
 
-    assert plan is not None
     offices, private = len(plan.workloads), plan.workloads[0].private
     if plan.central:
         central, clip = plan.central, plan.central.clip_norm

@@ -7,14 +7,13 @@ is none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from strategies.base import Named
-from strategies.maths.masking import Slots
-from strategies.maths.streams import ProtectionError, check_tags, tag
+from strategies.maths.streams import ProtectionError
 from strategies.protection.context import Context
 from strategies.protection.desk import Desk
 from strategies.protection.layout import digits, number, slots_of_a_number
@@ -34,9 +33,7 @@ def protect(
     """An office's message, a note for whoever opens the sum, and the protocol's memory."""
     bits, offices = desk.form.bits, desk.form.offices
     values = np.concatenate([digits(entry, 1.0, bits, offices) for entry in entries(sent)])
-    mark = tag(desk.vault.secret, context.run, context.round, context.office, context.offices)
-    slots = Slots(values, mark, bits)
-    return desk.holder_of(context.round).protect(slots, context, dict(memory))
+    return desk.holder_of(context.round).protect(desk.marked(values, context), context, dict(memory))
 
 
 def total(desk: Desk, one: ProtectedSum, own: Named) -> dict[str, Any]:
@@ -51,19 +48,9 @@ def total(desk: Desk, one: ProtectedSum, own: Named) -> dict[str, Any]:
     bits, offices = desk.form.bits, desk.form.offices
     if one.clear != desk.is_clear(one.round) or one.offices != tuple(range(offices)):
         raise ProtectionError(f"the sum beside the rounds is of offices {list(one.offices)}; expected all {offices}")
-    slots = desk.holder_of(one.round).reveal(one)
-    check_tags(slots.check, desk.vault.secret, desk.form.run, one.round, one.offices, offices)
+    slots = desk.revealed(one)
     each = slots_of_a_number(bits, offices)
     values = [offices * number(part, [1.0] * offices, bits, offices) for part in slots.values.reshape(-1, each)]
-    return _named(values, own)
-
-
-def _named(values: Sequence[float], own: Named) -> dict[str, Any]:
-    """Back from `entries`."""
-    found, at = {}, 0
-    for name in sorted(own):
-        shape = np.shape(own[name])
-        size = int(np.prod(shape))
-        found[name] = np.array(values[at : at + size]).reshape(shape)
-        at += size
-    return found
+    names = sorted(own)
+    parts = np.split(np.array(values), np.cumsum([np.size(own[name]) for name in names])[:-1])
+    return {name: part.reshape(np.shape(own[name])) for name, part in zip(names, parts, strict=True)}

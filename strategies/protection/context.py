@@ -39,10 +39,9 @@ class Context:
     offices: int
     bits: int
 
-    def write(self, config: dict[str, Any]) -> None:
-        """Put it into a configuration."""
-        for field in fields(self):
-            config[PREFIX + field.name] = getattr(self, field.name)
+    def config(self) -> dict[str, Any]:
+        """As the keys of a configuration."""
+        return {PREFIX + field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> Context:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from strategies.base import Memory
 from strategies.maths.fixed_point import FixedPoint, Floats
-from strategies.maths.streams import check_tags
+from strategies.maths.masking import Slots
+from strategies.maths.streams import check_tags, tag
 from strategies.protection import clip as clips
 from strategies.protection.context import Context
 from strategies.protection.layout import Layout, digits, number, slots_of_a_number
@@ -109,6 +110,11 @@ class Desk:
         form = self.form
         return Context(form.run, round_, office, 1, self.vault.key_id, self.layout_hash, form.offices, form.bits)
 
+    def marked(self, values: NDArray[np.uint32], context: Context) -> Slots:
+        """Integers with the office's tag, as a protocol takes them."""
+        mark = tag(self.vault.secret, context.run, context.round, context.office, context.offices)
+        return Slots(values, mark, context.bits)
+
     def slots(
         self, values: NDArray[np.uint32], flat: Floats, numbers: Sequence[float], share: float, clip: Floats | float
     ) -> NDArray[np.uint32]:
@@ -128,6 +134,16 @@ class Desk:
         parts += [digits(value, share, bits, offices) for value in numbers]
         return np.concatenate(parts) if len(parts) > 1 else values
 
+    def revealed(self, one: ProtectedSum) -> Slots:
+        """The integers of a sum.
+
+        Raises:
+            ProtectionError: it is not the sum of its contributors in its round.
+        """
+        slots = self.holder_of(one.round).reveal(one)
+        check_tags(slots.check, self.vault.secret, self.form.run, one.round, one.offices, self.form.offices)
+        return slots
+
     def open(self, one: ProtectedSum, shares: Sequence[float], clip: Floats | float) -> tuple[Opened, bool]:
         """What is in a sum, and whether it had to be computed: the offices of a process open a sum once.
 
@@ -136,12 +152,11 @@ class Desk:
             clip: C, one number or (layers,).
 
         Raises:
-            ProtectionError: it is not the sum of its contributors in its round.
+            ProtectionError: as `revealed`, or a slot holds more than its contributors can have sent.
         """
         if self.opened and self.opened.fits(one, shares, clip):
             return self.opened, False
-        slots = self.holder_of(one.round).reveal(one)
-        check_tags(slots.check, self.vault.secret, self.form.run, one.round, one.offices, self.form.offices)
+        slots = self.revealed(one)
         bits, offices, layers = self.form.bits, self.form.offices, len(self.layout.layers)
         more = clips.slots(layers, bits, offices) if self.follows else 0
         values, beside, rest = np.split(slots.values, np.cumsum([self.layout.dimension, more]))

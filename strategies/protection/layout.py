@@ -108,6 +108,20 @@ def layout_of(sent: Named, model_layers: tuple[int, ...]) -> Layout:
     return Layout(vectors, layers, tuple(name for name, value in sent.items() if not np.ndim(value)))
 
 
+def first_clip(
+    layout: Layout, strategy: Strategy, received: Received, federation: Federation, steps: int
+) -> NDArray[np.float64]:
+    """C of round 1, (layers,): of the model's change by its first weights, of all else by what a change of that size
+    would make of it."""
+    model = received["w"]
+    change = np.repeat(clips.first(np.split(model, np.cumsum(received.layout)[:-1])), received.layout)
+    with np.errstate(all="ignore"):
+        sent = supposed(strategy, received, federation, change, steps)
+    flat, _ = layout.flat({**sent, "w": Change(sent["w"])}, model)
+    found = clips.largest(layout.split(flat))
+    return np.where((found > 0) & np.isfinite(found), found, 1.0)
+
+
 def digits(value: float, share: float, bits: int, offices: int) -> NDArray[np.uint32]:
     """A number, weighted by the office's share, in slots of `bits` bits.
 

@@ -12,20 +12,17 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from strategies.base import Strategy, StrategyError, check_choice, check_range
 from strategies.fedavg import FedAvg
 from strategies.maths.fixed_point import ROUNDINGS, FixedPoint
 from strategies.maths.streams import ProtectionError
+from strategies.protection.protocol import Adder, Form, KeyHolder
 from strategies.protection.sees import Sees
+from strategies.protection.sums import Bytes
+from strategies.protection.vault import Vault
 from strategies.wrapper import Wrapper
-
-if TYPE_CHECKING:
-    from strategies.protection.protocol import Adder, Form, KeyHolder
-    from strategies.protection.sums import Bytes
-    from strategies.protection.vault import Vault
-
 
 AUTO = "auto"
 NARROW = 16  # below so many bits rounding to nearest would lose small updates

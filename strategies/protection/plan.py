@@ -1,4 +1,4 @@
-"""What a protected run needs before round 1: keys at the offices, and a server without any."""
+"""A protected run before round 1, keys at the offices and a server without any, and what its record says afterwards."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from strategies.maths.streams import ProtectionError
 from strategies.protection.desk import Desk
 from strategies.protection.keys import Keys
 from strategies.protection.layout import Layout, layout_of, supposed
-from strategies.protection.meter import Meter
-from strategies.protection.office import Office, ProtectedOffice
+from strategies.protection.meter import Meter, total
+from strategies.protection.office import ProtectedOffice
 from strategies.protection.options import ProtectionOptions
 from strategies.protection.server import ProtectedServer
 from strategies.protection.vault import IN_CLEAR, Vault
 
 if TYPE_CHECKING:
-    from strategies.privacy.noise import NoiseStream
     from strategies.privacy.plan import PrivacyPlan
     from strategies.protection.shares import NoiseShares
+
+TIMES = ("train_s", "evaluate_s", "encrypt_s", "add_s", "decrypt_s", "critical_s", "clipped")
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,41 @@ class ProtectionPlan:
         return keys
 
     def report(self, outcome: Any, cost: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The record's section on protection, and costs that are known better here."""
-        from strategies.protection.report import section
+        """The record's section on protection, how updates were kept from the server, and costs by name: of the rounds
+        that were computed in earnest.
 
-        return section(self.strategy, self.keys, self.setting.rounds, outcome, cost)
+        Args:
+            outcome: with `meters`, `rounds` that ended, and `bytes_by_round`.
+            cost: `cpu_s` and `wall_s` of the run as it was measured from outside.
+        """
+        spent = total(outcome.meters, self.keys.measured)
+        in_earnest = range(1, self.setting.rounds + 1) if self.keys.measured is None else self.keys.measured
+        measured = len(in_earnest)
+        costs = {name: spent[name] for name in TIMES if name in spent} | {
+            "keygen_s": self.keys.seconds + spent["keygen_s"],
+            # Without what was spent to learn what phe alone would take, which is no part of the run.
+            "cpu_s": cost["cpu_s"] + spent.get("crypto_cpu_s", 0.0) - spent.get("aside_cpu_s", 0.0),
+            "wall_s": cost["wall_s"] - spent.get("aside_wall_s", 0.0),
+            "encrypted_share": self.strategy.encrypted_share if measured else 0.0,
+            "crypto_processes": self.keys.processes if measured else 0,
+        }
+        found = {
+            "protocol": type(self.strategy).__module__.rpartition(".")[2],
+            "assumption": self.strategy.assumes,
+            "sees": {party: sees.value for party, sees in self.strategy.sees.items()},
+            "bits": self.strategy.bits,
+            "rounding": self.strategy.rounds_by,
+            "clip": self.strategy.clip,
+            "min_offices": self.strategy.min_offices,
+            "measured_rounds": measured,
+            "measured_bytes_up": sum(outcome.bytes_by_round["up", round_] for round_ in in_earnest),
+            "measured_bytes_down": sum(outcome.bytes_by_round["down", round_] for round_ in in_earnest),
+            "rounds": len(outcome.rounds),
+            "clipped_share": spent["clipped"] / spent["sent"] if spent.get("sent") else None,
+            "error": spent.get("error"),
+            "error_bound": spent.get("error_bound"),
+        }
+        return found | {name: value for name, value in spent.items() if name.startswith("naive_")}, costs
 
 
 def prepare(ours: ProtectionOptions, setting: Setting) -> Prepared:
@@ -87,6 +119,7 @@ def shares_of(strategy: ProtectionOptions, setting: Setting, privacy: PrivacyPla
         return None
     from strategies.privacy.plan import noise_shares
 
+    assert privacy is not None
     return noise_shares(strategy, setting, privacy, sum(setting.layout()))
 
 
@@ -126,28 +159,7 @@ class ProtectedOffices:
     def office(self, client: int) -> ProtectedOffice:
         """One office."""
         work, setting = self.side.workloads[client], self.plan.setting
-        assert setting.first is not None
-        return ProtectedOffice(
-            self.strategy,
-            Office(
-                client,
-                len(work.rows),
-                work.steps,
-                setting.first,
-                lambda round_: np.random.default_rng(setting.entropy("ROUNDING", round_, client)),
-                lambda round_: self._noise(round_, client),
-                self.side,
-                self.desk,
-                self.meter,
-            ),
-        )
-
-    def _noise(self, round_: int, client: int) -> NoiseStream:
-        """The stream of an office's share of a round's noise."""
-        from strategies.privacy.noise import stream_of  # compiled: what sends no noise does without
-
-        ours = self.strategy.central_dp or self.strategy.local_dp
-        return stream_of(self.plan.setting.entropy("SHARE", round_, client), ours.secure_rng)
+        return ProtectedOffice(client, work, self.strategy, setting, self.side, self.desk, self.meter)
 
     def open(self, letter: Letter, office: int, memory: Memory) -> tuple[Sequence[Job], Memory]:
         return self.office(office).open(letter, memory)

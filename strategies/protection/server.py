@@ -93,7 +93,7 @@ class ProtectedServer:
         asked = {}
         for office in everybody:
             config = {"phase": "agree", "weights": weights, "first": office == first}
-            self._context(0, office).write(config)
+            config |= self._context(0, office).config()
             asked[office] = Letter(config, {"counts": counts, **(before if office == first else {})})
         self.state = (0, post.query(asked)[first].arrays["state"])
 
@@ -108,8 +108,7 @@ class ProtectedServer:
         asked = {}
         for office in everybody:
             asked[office] = self._news(number, office, {}) if number else Letter()
-            asked[office].config["phase"] = phase
-            self._context(number, office).write(asked[office].config)
+            asked[office].config |= {"phase": phase, **self._context(number, office).config()}
         found = post.query(asked)
         counts = {letter.config.get("count") for letter in found.values()}
         if len(found) < len(everybody) or len(counts) > 1:
@@ -135,8 +134,7 @@ class ProtectedServer:
     def _context(self, round_: int, office: int) -> Context:
         """What a message of this place has to say."""
         assert self.place is not None
-        place = self.place
-        return Context(place.run, round_, office, 1, place.key_id, place.layout, place.offices, place.bits)
+        return replace(self.place, round=round_, office=office, attempt=1)
 
     def _is_clear(self, round_: int) -> bool:
         measured = self.measured
@@ -155,11 +153,10 @@ class ProtectedServer:
         """How a protocol sends its queries; their waiting is not the server's adding."""
 
         def ask(phase: str, parts: Mapping[int, Parts], check: Check | None = None) -> dict[int, Parts]:
-            asked = {}
-            for office, own in parts.items():
-                config: dict[str, Any] = {"phase": phase}
-                self._context(round_, office).write(config)
-                asked[office] = Letter(config, dict(own))
+            asked = {
+                office: Letter({"phase": phase, **self._context(round_, office).config()}, dict(own))
+                for office, own in parts.items()
+            }
             waited = self.meter.seconds["add_s", round_, -1]
             with self.meter.time("asked", round_):
                 answers = post.query(asked)
@@ -194,8 +191,8 @@ class ProtectedServer:
 
     def _news(self, round_: int, office: int, parts: Parts) -> Letter:
         """What an office needs to have the newest model: the last sum, or the sealed model if it missed more."""
-        config: dict[str, Any] = {"server-round": round_, "phase": "update", "counted": self.counted.get(office, 0)}
-        self._context(round_, office).write(config)
+        config = {"server-round": round_, "phase": "update", "counted": self.counted.get(office, 0)}
+        config |= self._context(round_, office).config()
         arrays: dict[str, Any] = dict(parts)
         newest, held = self.last.round if self.last else 0, self.held.get(office, -1)
         if held < newest - 1 or held < 0:

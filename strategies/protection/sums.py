@@ -1,4 +1,4 @@
-"""What travels under protection: a round's sum with its contributors, and a sealed model.
+"""What travels under protection, a round's sum with its contributors and a sealed model, and an office's memory.
 
 A sum is one array of bytes whose meaning is the protocol's own, beside the contributors' numbers and, for a protocol
 that needs it, some bytes of each (`notes`, such as the nonces of their masks).
@@ -17,6 +17,7 @@ from strategies.base import Letter, Memory
 from strategies.maths.streams import ProtectionError
 
 Bytes = NDArray[np.uint8]
+SENT = "sent-"  # begins the names of what counts once a sum is known to hold the update
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,3 +100,28 @@ def unflatten(content: bytes) -> Memory:
 
     memory: Memory = load(content)
     return memory
+
+
+def settled(memory: Memory, counted: bool) -> Memory:
+    """The memory once it is known whether a sum holds the last update: what was to count then counts, or is gone."""
+    waiting, rest = under(memory, SENT), holding(memory, SENT, {})
+    if "round" in waiting:
+        rest["sent-round"] = waiting.pop("round")
+    if not counted:  # else all of what was left before is still to be sent
+        return rest
+    if "left" in waiting:
+        rest["left"] = waiting["left"]
+    if "inner" in waiting:
+        rest = holding(rest, "inner-", under(waiting, "inner-"))
+    return rest
+
+
+def under(memory: Memory, prefix: str) -> Memory:
+    """What stands under a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in memory.items() if name.startswith(prefix)}
+
+
+def holding(memory: Memory, prefix: str, own: Mapping[str, Any]) -> Memory:
+    """The memory with nothing else under a prefix."""
+    rest = {name: value for name, value in memory.items() if not name.startswith(prefix)}
+    return rest | {prefix + name: value for name, value in own.items()}

@@ -26,9 +26,9 @@ from experiments.training import fused, private
 from experiments.training.clients import ClientSide
 from experiments.training.schedule import job
 from strategies import Workload
-from strategies.privacy.audit import gaussian_lower_bound
 from strategies.privacy.gaussian import gaussian_epsilon, gaussian_mu
 from strategies.privacy.noise import NoiseStream
+from tests.strategies.instruments import gaussian_lower_bound
 
 CLAIM, DELTA, LEAST = 8.0, 1e-5, 4.0
 RUNS = 2000  # with the unit, and as many without

@@ -12,14 +12,13 @@ from scipy import stats
 
 from strategies.privacy.audit import (
     auc,
-    gaussian_lower_bound,
     one_run_ceiling,
     one_run_lower_bound,
     right_guesses,
     true_positive_rate,
-    variance_test,
 )
 from strategies.privacy.gaussian import gaussian_epsilon, gaussian_mu
+from tests.strategies.instruments import gaussian_lower_bound, variance_test
 
 DELTA = 1e-5
 RUNS = 2000

@@ -23,14 +23,14 @@ from strategies.privacy.discrete import (
     share_bound,
     share_variance,
 )
-from strategies.privacy.noise import NoiseStream, from_seed, from_system
+from strategies.privacy.noise import NoiseStream, stream_of
 
 MODEL = 80_582
 GENERATED = settings(deadline=None, derandomize=True, max_examples=60)
 
 
 def seeded(*path: int) -> NoiseStream:
-    return from_seed(np.random.SeedSequence(11, spawn_key=path))
+    return stream_of(np.random.SeedSequence(11, spawn_key=path), secure=False)
 
 
 class Given(NoiseStream):
@@ -104,7 +104,7 @@ def test_the_same_words_are_the_same_samples_however_they_come(monkeypatch: pyte
         monkeypatch.setattr(discrete, "_BLOCK", block)
         assert np.array_equal(discrete_gaussian(seeded(5), 1000, 9), expected), block
     assert not np.array_equal(discrete_gaussian(seeded(6), 1000, 9), expected)
-    system = from_system()
+    system = stream_of(np.random.SeedSequence(11), secure=True)
     assert not np.array_equal(discrete_gaussian(system, 1000, 9), discrete_gaussian(system, 1000, 9))
     assert discrete_gaussian(seeded(5), 0, 9).shape == (0,)
 

@@ -14,7 +14,6 @@ from scipy.stats import chisquare
 
 from strategies.maths.masking import (
     Slots,
-    add,
     fresh_nonce,
     from_wire,
     mask,
@@ -24,7 +23,8 @@ from strategies.maths.masking import (
     unmask,
     unpack,
 )
-from strategies.maths.streams import ProtectionError, check_tags, integers, random_key, tag
+from strategies.maths.streams import ProtectionError, check_tags, random_key, tag
+from tests.strategies.slots import add, integers
 
 SECRET = bytes(range(32))
 BITS = range(8, 33)
@@ -233,9 +233,3 @@ def test_other_messages_are_refused(array: NDArray[np.uint8]) -> None:
 def test_what_does_not_fit_a_slot_is_refused(change: dict, match: str) -> None:
     with pytest.raises(ProtectionError, match=match):
         dataclasses.replace(slots([1, 255], bits=8), **change)
-
-
-def test_only_slots_of_one_form_add_up() -> None:
-    for other in (slots([1, 2, 3]), slots([1, 2], bits=17)):
-        with pytest.raises(ProtectionError, match="same form"):
-            add(slots([1, 2]), other)

@@ -19,12 +19,12 @@ from results.sections import Group
 from strategies import StrategyError
 from strategies.maths.fixed_point import FixedPoint
 from strategies.maths.streams import ProtectionError
-from strategies.privacy.audit import variance_test
 from strategies.privacy.gaussian import gaussian_epsilon
 from strategies.privacy.plan import noise_shares
 from strategies.protection.keys import Keys
 from strategies.protection.shares import NoiseShares, NoisyGrid
 from tests.experiments.problems import problem
+from tests.strategies.instruments import variance_test
 from tests.strategies.vaults import vault_for
 
 CENTRAL = "masked_sum(bits=24, inner=dp_fedavg(noise_multiplier=2, clip_norm=0.5))"
@@ -114,7 +114,7 @@ def test_shares_of_offices_and_rounds_are_independent() -> None:
     clients = set_up(spec, data, deal_rows(spec, data)).clients.start()
     noisy = clients.offices.desk.noisy(1)
     drawn = [
-        noisy.share(clients.offices.office(k).office.noise(round_), 9000).astype(float)
+        noisy.share(clients.offices.office(k).noise(round_), 9000).astype(float)
         for k in range(4) for round_ in (1, 2, 3)
     ]  # fmt: skip
     correlations = np.corrcoef(drawn)[np.triu_indices(12, 1)]

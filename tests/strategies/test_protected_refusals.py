@@ -252,7 +252,7 @@ def test_the_weights_are_agreed_on_once(protocol: str) -> None:
     play = stage(PROTECTED[protocol]())
     play.play(1)
     letter = Told({"phase": "agree", "weights": [1.0] * 4, "first": False})
-    play.server._context(0, 0).write(letter.config)
+    letter.config |= play.server._context(0, 0).config()
     with pytest.raises(ProtectionError, match="agreed on once"):
         play.inner.send_and_receive([Message(content_of(letter), dst_node_id=1, message_type=MessageType.QUERY)])
 

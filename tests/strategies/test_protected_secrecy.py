@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import base64
 import logging
+import os
 import pickle
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from flwr.app import Message
@@ -24,6 +26,7 @@ from experiments.engines import flower
 from experiments.engines.flower import decode
 from experiments.run import deal_rows, run, set_up
 from strategies.maths.fixed_point import FixedPoint
+from strategies.maths.streams import ProtectionError
 from strategies.protection.base import Protected
 from strategies.protection.sees import SERVER
 from strategies.protection.vault import Vault, make_vault
@@ -261,11 +264,11 @@ def test_private_keys_of_secagg_stay_in_their_offices_memory() -> None:
     def look(letter: Letter) -> None:
         memory = play.memories.get(letter.office, {})
         if not letter.down and letter.kind == "query" and "advert" in letter.arrays:
-            for name in ("protocol-secagg.private", "protocol-next.secagg.private"):
-                private = memory.get(name)
-                if private is not None and len(private) == 128:  # the advert, and both private keys
-                    needles.add("keys", private[64:96].tobytes())
-                    needles.add("keys", private[96:].tobytes())
+            for name in ("protocol-secagg.", "protocol-next.secagg."):
+                if f"{name}phase" in memory and memory[f"{name}phase"].tobytes() == b"Advertised":
+                    state = msgspec.msgpack.decode(memory[f"{name}state"].tobytes())
+                    needles.add("keys", state["share_private"])
+                    needles.add("keys", state["mask_private"])
                     kept.append(name)
         hay.append(hay_of_message(letter.content))
         if letter.down:
@@ -343,3 +346,31 @@ def test_a_run_leaves_no_key_behind(
     for hay in (*files, told_.out.encode(), told_.err.encode(), caplog.text.encode()):
         assert vault.secret not in hay
         assert needles.found(hay) == set()
+
+
+def test_a_file_of_keys_is_its_owners_alone_from_the_first_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault, path, opened = make_vault({"key": "text"}), tmp_path / "keys.json", []
+    make = os.open
+
+    def watched(name: Path, flags: int, mode: int = 0o777) -> int:
+        descriptor = make(name, flags, mode)
+        opened.append((os.fstat(descriptor).st_mode & 0o777, bool(flags & os.O_EXCL)))
+        return descriptor
+
+    monkeypatch.setattr(os, "open", watched)
+    umask = os.umask(0)
+    try:
+        vault.save(path)
+    finally:
+        os.umask(umask)
+    assert opened == [(0o600, True)]
+    assert path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(ProtectionError, match="never overwritten"):
+        vault.save(path)
+    assert Vault.load(path) == vault
+    for mode in (0o640, 0o604, 0o660, 0o601):
+        path.chmod(mode)
+        with pytest.raises(ProtectionError, match="can be read by others"):
+            Vault.load(path)

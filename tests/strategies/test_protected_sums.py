@@ -24,14 +24,14 @@ from strategies.base import Letter as Told
 from strategies.fedavg import FedAvg
 from strategies.fedavgm import FedAvgM
 from strategies.fedprox import FedProx
-from strategies.maths.masking import Slots, add, add_packed, pack, unpack
-from strategies.maths.streams import integers
+from strategies.maths.masking import Slots, add_packed, pack, unpack
 from strategies.protection.base import Protected
 from strategies.protection.protocol import Form
 from strategies.protection.server import ProtectedServer
 from strategies.quantised import Quantised
 from tests.experiments.toys import Bending
 from tests.strategies.committed_test_primes import committed_key
+from tests.strategies.slots import add, integers
 from tests.strategies.stages import Letter, case, result, stage
 from tests.strategies.test_protected_laws import NONE
 from tests.strategies.vaults import PROTECTED, PROTOCOLS, vault_for
@@ -300,7 +300,7 @@ def test_a_whole_aggregation_takes_no_more() -> None:
     replies, kept = [], []
     for office in range(30):
         letter = Told({}, {"payload": np.zeros(2 * count + 8, np.uint8), "note": np.empty(0, np.uint8)})
-        replace(server.place, round=1, office=office).write(letter.config)
+        letter.config |= replace(server.place, round=1, office=office).config()
         replies.append((office, letter))
         kept.append(letter)
     tracemalloc.start()
