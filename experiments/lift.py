@@ -6,7 +6,8 @@
 
 `lift` prepares the strategy as the harness does: it solves the noise that a budget buys, refuses what the strategy
 cannot run with, and takes the keys of a protected sum. A private or protected strategy that nobody prepared raises. The
-same rows, options and seed give the bits of `python -m experiments run`.
+same rows, options and seed give the bits of `python -m experiments run` (on another machine, too, where `experiments`
+is imported before NumPy and PyTorch).
 
 Every process makes the plan anew, by the same call. It needs the rows of all offices, as a simulation has them.
 """
@@ -134,9 +135,7 @@ class Lifted:
     spec: RunSpec
     sides: Sides
 
-    def start(
-        self, grid: Grid, evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None
-    ) -> Result:
+    def start(self, grid: Grid, evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None) -> Result:
         """Train all rounds by the `start` of Flower's strategies, and return its result.
 
         Args:
