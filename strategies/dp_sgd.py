@@ -24,7 +24,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from strategies.base import Job, Memory, Prepared, Received, Setting, Strategy, StrategyError, check_choice, check_range
+from strategies.base import (
+    Federation,
+    Job,
+    Memory,
+    Prepared,
+    Received,
+    Setting,
+    State,
+    Strategy,
+    StrategyError,
+    check_choice,
+    check_range,
+)
 from strategies.fedavg import FedAvg
 from strategies.privacy.terms import LocalPrivacy
 
@@ -100,6 +112,11 @@ class DpSgd(LocalPrivacy):
     @property
     def protects(self) -> str | None:
         return self.unit
+
+    def start(self, x: Any, federation: Federation) -> State:
+        """The inner strategy's state; a server without the plan has offices that train without noise."""
+        self.check_planned()
+        return super().start(x, federation)
 
     def open(self, received: Received, memory: Memory) -> Job | Sequence[Job]:
         """The inner strategy's jobs; the plan says how their steps are made private."""

@@ -309,7 +309,7 @@ class Adapter(FlowerStrategy):
     """The Flower strategy of all of ours: Flower's round loop, or ours, drives a `Server` through it.
 
     Example:
-        A strategy in a ServerApp of your own::
+        A plain strategy in a ServerApp of your own (`experiments.lift` plans any, and has the ClientApp's side)::
 
             adapter = Adapter(PlainServer(FedProx(mu=0.1), Federation(clients=4, cohort=4)))
             result = adapter.start(grid, arrays_record({"w": first_weights}), num_rounds=10)

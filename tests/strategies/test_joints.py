@@ -176,8 +176,8 @@ def test_a_wrapper_without_its_plan_raises(strategy: Strategy) -> None:
     """In a Flower app of the user's own it would train without clip, noise or masks, and nobody would see."""
     small = Small.of("fedavg")
     received = small.side.received({"w": START}, 1, 0)
-    works = [lambda: strategy.open(received, {}), lambda: strategy.start(START, Federation(3, 3))]
-    for work in works[1:] if isinstance(strategy, DpFedAvg) else works[:1]:
+    works = [lambda: strategy.start(START, Federation(3, 3)), lambda: strategy.open(received, {})]
+    for work in works[:1] if isinstance(strategy, DpFedAvg) else works:
         with pytest.raises(StrategyError, match=r"needs its plan .* call prepare"):
             work()
 

@@ -1,0 +1,1 @@
+"""Short files that tests run."""
