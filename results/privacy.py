@@ -111,11 +111,11 @@ def costs(study: Study, found: pd.DataFrame) -> pd.DataFrame:
         found: of `private`.
 
     Returns:
-        columns `row` of the study; noise (mean difference in score to the same line and clip without noise, points),
-        noise_half (of its t interval), noise_equal, noise_least (what so many pairs can detect; nan where there is no
-        spread to tell it by), noise_at (the settings of the run without noise where they differ, `rounds 200`, or
-        empty); both and its like: to the same line without noise and clip. nan where there is no pair; no row for what
-        has neither.
+        columns `row` of the study; noise_cost (mean difference in score to the same line and clip without noise,
+        points), noise_half (of its t interval), noise_equal, noise_least (what so many pairs can detect; nan where
+        there is no spread to tell it by), noise_at (the settings of the run without noise where they differ,
+        `rounds 200`, or empty); both_cost and its like: to the same line without noise and clip. nan where there is no
+        pair; no row for what has neither.
     """
     training = found["notation"].map(lambda name: _less(_CLIP, _less(_BUDGET, name)))
     own = found.assign(training=training)[~found["nested"] & found["finished"]]
@@ -147,9 +147,8 @@ def _against(study: Study, runs: pd.DataFrame, free: pd.DataFrame, same: list[st
     equal = (known["count"] > 1) & flat
     half = pd.Series(half_width(known["std"], known["count"]), index=known.index).mask(equal, 0.0)
     least = least_detectable(known["std"].mask(flat).to_numpy(), known["count"].to_numpy())
-    return pd.DataFrame(
-        {"cost": known["mean"], "half": half, "equal": equal, "least": least, "at": groups["at"].first()}
-    )
+    at = groups["at"].first().astype(object)
+    return pd.DataFrame({"cost": known["mean"], "half": half, "equal": equal, "least": least, "at": at})
 
 
 def _named_at(found: pd.DataFrame) -> pd.DataFrame:
