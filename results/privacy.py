@@ -4,8 +4,9 @@ An epsilon says nothing without its unit, neighbouring relation, delta, accounta
 them. At window level it protects *one row*: windows overlap by half, so that neighbours share half their samples, and
 what it comes to for a person (all of a person's windows) and for any stretch of signal stands beside it.
 
-A *line* is what a run's rule is less its budget: the same training at several epsilons and without noise. The cost
-of privacy is the score less that of the same line, seed and rows without noise and clipping.
+A *line* is what a run's rule is less its budget: the same training at several epsilons and without noise. A clip alone
+can cost more than the noise, so the two are told apart: what the *noise* cost is the score less that of the same line,
+seed, rows and clip without noise; beside it stands what clip and noise cost together.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from results.statistics import half_width, least_detectable
 from results.study import Study, cells, summary
 
 MEASURES = ("score", "worst_f1")
-LOST = (2.0, 1.0)  # points below the score without noise, which a simulated federation is to come within
+LOST = (2.0, 1.0)  # points below the score without clip and noise, which a simulated federation is to come within
 NOT_REACHED = "not reached"
 INFINITE = "infinite"
 _BUDGET = re.compile(r"\b(epsilon|noise_multiplier|simulate)=[^,()]+(, )?|\bclip_norm='?none'?(, )?")
@@ -104,28 +105,64 @@ def unaudited(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def costs(study: Study, found: pd.DataFrame) -> pd.DataFrame:
-    """Differences in score to the same line without noise and clipping, paired by seed and rows, a row a cell.
+    """What the noise cost, and what clip and noise cost together: a row a cell, paired by seed and rows.
 
     Args:
         found: of `private`.
 
     Returns:
-        columns `row` of the study; cost (mean, points), cost_half (of its t interval), cost_equal, least (what so many
-        pairs can detect; nan where there is no spread to tell it by). No row for what has no pair.
+        columns `row` of the study; noise_cost (mean difference in score to the same line and clip without noise,
+        points), noise_half (of its t interval), noise_equal, noise_least (what so many pairs can detect; nan where
+        there is no spread to tell it by), noise_at (the settings of the run without noise where they differ,
+        `rounds 200`, or empty); both_cost and its like: to the same line without noise and clip. nan where there is no
+        pair; no row for what has neither.
     """
-    pair = ["partition", *study.panels, "unit", "line", "seed", "partition_hash"]
-    own = found[~found["nested"] & found["finished"]]
-    base = own[np.isinf(own["x"]) & ~own["clipped"] & own["simulated_units"].isna()]
-    base = base.drop_duplicates(pair)[[*pair, "run", "score"]]
-    joined = own.merge(base, on=pair, suffixes=("", "_base")).query("run != run_base")
-    joined = joined.assign(difference=100 * (joined["score"] - joined["score_base"]))
-    groups = joined.groupby(study.row, observed=True, sort=True)["difference"]
-    known = groups.agg(["mean", "std", "count", "min", "max"]).reset_index()
-    equal = (known["count"] > 1) & (known["max"] - known["min"] <= 1e-10)
+    training = found["notation"].map(lambda name: _less(_CLIP, _less(_BUDGET, name)))
+    own = found.assign(training=training)[~found["nested"] & found["finished"]]
+    free = own[np.isinf(own["x"]) & own["simulated_units"].isna()]
+    noise = _against(study, own[np.isfinite(own["x"])], free, ["clip_norm"])
+    both = _against(study, own, free[~free["clipped"]], [])
+    joined = noise.add_prefix("noise_").join(both.add_prefix("both_"), how="outer")
+    return _named_at(joined.reset_index())
+
+
+def _against(study: Study, runs: pd.DataFrame, free: pd.DataFrame, same: list[str]) -> pd.DataFrame:
+    """Differences in score to runs without noise of the same training, seed and rows, indexed by `row` of the study.
+
+    Args:
+        same: further columns that both must have alike.
+
+    Returns:
+        columns cost, half, equal, least, at, as `costs` has them.
+    """
+    pair = ["partition", *study.panels, "unit", "training", "seed", "partition_hash", *same]
+    settings = [name for name in study.settings if name not in study.panels]
+    base = free.drop_duplicates(pair)[[*pair, *settings, "run", "score"]]
+    joined = runs.merge(base, on=pair, suffixes=("", "_base")).query("run != run_base")
+    joined["difference"] = 100 * (joined["score"] - joined["score_base"])
+    joined["at"] = _other_settings(joined, settings)
+    groups = joined.groupby(study.row, observed=True, sort=True)
+    known = groups["difference"].agg(["mean", "std", "count", "min", "max"])
+    flat = known["max"] - known["min"] <= 1e-10  # points
+    equal = (known["count"] > 1) & flat
     half = pd.Series(half_width(known["std"], known["count"]), index=known.index).mask(equal, 0.0)
-    spread = known["std"].mask(known["max"] - known["min"] <= 1e-10)
-    least = least_detectable(spread.to_numpy(), known["count"].to_numpy())
-    return known[study.row].assign(cost=known["mean"], cost_half=half, cost_equal=equal, least=least)
+    least = least_detectable(known["std"].mask(flat).to_numpy(), known["count"].to_numpy())
+    at = groups["at"].first().astype(object)
+    return pd.DataFrame({"cost": known["mean"], "half": half, "equal": equal, "least": least, "at": at})
+
+
+def _named_at(found: pd.DataFrame) -> pd.DataFrame:
+    """With "" where no pair has other settings, or there is no pair."""
+    return found.assign(**{name: found[name].astype(object).fillna("") for name in ("noise_at", "both_at")})
+
+
+def _other_settings(joined: pd.DataFrame, settings: list[str]) -> list[str]:
+    """Of every pair, the settings of the run without noise that the private run does not share: `client_lr 0.5`."""
+    own, base = (joined[[f"{name}{end}" for name in settings]].astype(str).to_numpy() for end in ("", "_base"))
+    return [
+        ", ".join(f"{name} {b}" for name, a, b in zip(settings, *pair, strict=True) if a != b)
+        for pair in zip(own, base, strict=True)
+    ]
 
 
 def privacy_table(study: Study, stale: int = 0) -> Table | None:
@@ -142,6 +179,7 @@ def privacy_table(study: Study, stale: int = 0) -> Table | None:
     found["finished"] = groups["finished"].sum()
     order = ["partition", *study.panels, "unit", "label", "x", "clipped", "simulated_units"]
     found = found.reset_index().merge(costs(study, runs), how="left", on=study.row)
+    found = _named_at(found)
     audits = ["audit_auc", "audit_tpr_at_1pct", "audit_lower_bound", "audit_ceiling"]
     if runs["audit_auc"].notna().any() or runs["audit_lower_bound"].notna().any():
         found = found.join(groups[audits].mean().reset_index(drop=True))
@@ -174,8 +212,9 @@ def _shown(found: pd.DataFrame) -> pd.DataFrame:
         "Runs": text.finished(found),
         "Score [%]": text.level(found, "score"),
         "Worst-class F1 [%]": text.level(found, "worst_f1"),
-        "To noise-free [points]": text.points(found["cost"], found["cost_half"], found["cost_equal"].eq(True)),
-        "Least detectable [points]": text.numbers(found["least"]),
+        "Noise [points]": text.points(found["noise_cost"], found["noise_half"], found["noise_equal"].eq(True)),
+        "Least detectable [points]": text.numbers(found["noise_least"]),
+        "Clip and noise [points]": text.points(found["both_cost"], found["both_half"], found["both_equal"].eq(True)),
     }
     if "audit_auc" in found:
         columns |= {
@@ -215,8 +254,11 @@ def _raw(found: pd.DataFrame) -> pd.DataFrame:
     columns |= {"runs": found["runs"], "finished": found["finished"]}
     for name in MEASURES:
         columns[f"{name}_percent"], columns[f"{name}_half_width"] = 100 * found[name], 100 * found[f"{name}_half"]
-    costs_ = {"to_noise_free_points": "cost", "to_noise_free_half_width": "cost_half", "least_detectable": "least"}
-    return pd.DataFrame(columns | {name: found[source] for name, source in costs_.items()})
+    for name in ("noise", "both"):
+        columns[f"{name}_points"], columns[f"{name}_half_width"] = found[f"{name}_cost"], found[f"{name}_half"]
+        columns[f"{name}_least_detectable"] = found[f"{name}_least"]
+        columns[f"{name}_other_settings"] = found[f"{name}_at"]
+    return pd.DataFrame(columns)
 
 
 def _caption(study: Study, runs: pd.DataFrame, found: pd.DataFrame, stale: int) -> tuple[str, ...]:
@@ -240,13 +282,25 @@ def _caption(study: Study, runs: pd.DataFrame, found: pd.DataFrame, stale: int) 
         f"By RDP: the same by Renyi orders {'; '.join(sorted(runs['orders'].dropna().unique()))}."
         * bool(runs["orders"].notna().any()),
         "Steps: of the office with most. Worst-class F1: of each run the lowest of a class, final model.",
-        "To noise-free: paired by seed to the same training without noise and clipping; least detectable: "
-        "what so many pairs find at 5 % with 80 % power.",
+        "Noise: paired by seed to the same training with the same clip and without noise, which is all that an epsilon "
+        "costs; least detectable: what so many pairs find at 5 % with 80 % power. Clip and noise: to the same training "
+        "with neither.",
+        _own_settings(found),
         "Audit: a membership attack on random canaries, mean over runs; one run refutes little, and no bound is above "
         "its ceiling, which all guesses right would give." * ("audit_auc" in found),
         captions.SCORE,
         captions.INTERVAL,
         *pieces.ending(study, stale),
+    )
+
+
+def _own_settings(found: pd.DataFrame) -> str:
+    """What to say where a row without noise was trained in settings of its own; empty where none was."""
+    if not found[["noise_at", "both_at"]].ne("").any(axis=None):
+        return ""
+    return (
+        "Some rows without noise have settings of their own (a rate, a number of rounds), which the difference then "
+        "includes; the CSV names them (other_settings)."
     )
 
 
@@ -300,10 +354,11 @@ def offices_table(study: Study, stale: int = 0) -> Table | None:
 
 
 def persons_needed(study: Study) -> pd.DataFrame:
-    """How many persons it would take to come close to the score without noise, by simulation, a row a line.
+    """How many persons it would take to come close to the score without clip and noise, by simulation, a row a line.
 
     Returns:
-        columns partition, label, epsilon (asked for); free (score without noise, in [0, 1]; nan where none was run);
+        columns partition, label, epsilon (asked for); free (score without clip and noise, in [0, 1]; nan where none was
+        run);
         persons, score (as it is); real (whether that is measured, on as many persons as there are); within_2, within_1
         (persons, interpolated over log persons between means of seeds; inf where not reached, nan where not known);
         offices (nan where persons are in several). Only lines that simulate.
@@ -372,7 +427,7 @@ def needed_table(study: Study, stale: int = 0) -> Table | None:
         .assign(
             **{
                 "Epsilon": epsilons(found["epsilon"]),
-                "Score without noise [%]": text.numbers(100 * found["free"]),
+                "Score without clip and noise [%]": text.numbers(100 * found["free"]),
                 "Fewest persons": text.numbers(found["persons"], 0) + found["real"].map({True: " (real)", False: ""}),
                 "Score there [%]": text.numbers(100 * found["score"]),
                 "Persons within 2 points": found["within_2"].map(persons_words),

@@ -242,14 +242,14 @@ def _seeds(runs: pd.DataFrame) -> str:
 
 
 def least(study: Study, unit: str | None = None) -> str:
-    """The least detectable cost of privacy in words: to the same training without noise.
+    """The least detectable cost of noise in words: to the same training and clip without noise.
 
     Args:
         unit: of the promises; all by default.
     """
     runs = private(study)
     chosen = runs if unit is None else runs[runs["unit"] == unit]
-    return span_of_least(costs(study, chosen)["least"], "in score to the same without noise")
+    return span_of_least(costs(study, chosen)["noise_least"], "in score to the same clip without noise")
 
 
 def privacy_persons(study: Study, look: dict[str, Look], label: str = "") -> list[Figure]:
@@ -275,7 +275,7 @@ def privacy_persons(study: Study, look: dict[str, Look], label: str = "") -> lis
             _ticks(panel, by_persons(part).index.to_list())
         panels[0][0].set_ylabel("Score [%]")
         figure.supxlabel("Persons whose noise is that of the epsilon (simulated)")
-        told = f"{_seeds(runs)}; open: simulated; dashed: without noise"
+        told = f"{_seeds(runs)}; open: simulated; dashed: without clip and noise"
         words = "\n".join(needed_words(study))
         _above(figure, lines, layout.heading(study, "score by number of persons, simulated", label, told, words))
         figures.append(figure)
@@ -315,8 +315,8 @@ def needed_words(study: Study) -> Iterator[str]:
             )
         ]
         yield (
-            f"Persons to come within 2 / 1 points of the score without noise ({partition}, epsilon {epsilon:g}): "
-            f"{'; '.join(told)}."
+            "Persons to come within 2 / 1 points of the score without clip and noise "
+            f"({partition}, epsilon {epsilon:g}): {'; '.join(told)}."
         )
 
 

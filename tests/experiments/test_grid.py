@@ -36,13 +36,14 @@ def test_the_same_run_twice_is_one_run(tmp_path: Path) -> None:
     ("name", "runs", "names_dataset"),
     [
         ("smoke", 16, True),
-        ("pilot", 11 * 7 * 5, False),
+        ("pilot", 11 * 9 * 5, False),
         ("recipe", 20, True),
         ("persons", 6 * 2 * 4 * 3, True),
         ("sensitivity", 6 * 2 * 4 * 5, True),
         ("protection", 2 * 13 * 10, True),
         ("privacy", 2 * 92 * 10, True),
-        ("privacy-tuned", 6 * 10, True),
+        ("private-recipe", 4 * 6 * 4, True),
+        ("privacy-tuned", 9 * 10, True),
     ],
 )
 def test_shipped_grids(name: str, runs: int, names_dataset: bool) -> None:
@@ -59,7 +60,7 @@ def test_only_and_set() -> None:
         "pilot", only=["partition=majority(0.7)", "seed=2", "seed=3"], changes=["rounds=3", "client_lr=[0.1, 0.2]"]
     )
     specs = grid.specs()
-    assert len(specs) == 1 * 7 * 2 * 2
+    assert len(specs) == 1 * 9 * 2 * 2
     assert {spec.rounds for spec in specs} == {3}
 
 

@@ -183,7 +183,12 @@ def test_simulated_rows_are_marked() -> None:
     assert "simulate=n" not in said(main_table(only_study([private()])))
 
 
-def test_costs_are_paired_with_the_same_line_without_noise() -> None:
+def scores(runs: list[RunRecord], seeds: int) -> np.ndarray[Any, Any]:
+    """(rows, seeds) in percent."""
+    return 100 * np.array([one.final.score for one in runs if one.final]).reshape(-1, seeds)
+
+
+def test_noise_is_charged_what_it_cost_and_clip_and_noise_together() -> None:
     runs = [
         private(*one, seed=seed)
         for one in ((8.0,), (None,), (None, "fedavg", "own", "window", None))
@@ -191,16 +196,50 @@ def test_costs_are_paired_with_the_same_line_without_noise() -> None:
     ]
     study = only_study(runs)
     found = costs(study, promises(study)).set_index("strategy")
-    scores = np.array([one.final.score for one in runs if one.final]).reshape(3, 3)
-    differences = 100 * (scores[0] - scores[2])
-    assert found.loc["dp_sgd(epsilon=8.0)", "cost"] == pytest.approx(differences.mean())
-    wanted = least_detectable(np.array([differences.std(ddof=1)]), np.array([3]))[0]
-    assert found.loc["dp_sgd(epsilon=8.0)", "least"] == pytest.approx(wanted)
+    noised, clipped, free = scores(runs, 3)
+    private_row, clipped_row = "dp_sgd(epsilon=8.0)", "dp_sgd(noise_multiplier=0.0)"
+    assert found.loc[private_row, "noise_cost"] == pytest.approx((noised - clipped).mean())
+    assert found.loc[private_row, "both_cost"] == pytest.approx((noised - free).mean())
+    assert found.loc[clipped_row, "both_cost"] == pytest.approx((clipped - free).mean())
+    assert np.isnan(found.loc[clipped_row, "noise_cost"]), "without noise there is none to charge"
+    for name, differences in (("noise", noised - clipped), ("both", noised - free)):
+        wanted = least_detectable(np.array([differences.std(ddof=1)]), np.array([3]))[0]
+        assert found.loc[private_row, f"{name}_least"] == pytest.approx(wanted)
     assert len(found) == 2  # the base is not held against itself
-    assert row(*runs)["To noise-free [points]"].startswith(f"{differences.mean():+.2f} ± ")
-    assert row(private())["To noise-free [points]"] == "–"
+    shown = row(*runs)
+    assert shown["Noise [points]"].startswith(f"{(noised - clipped).mean():+.2f} ± ")
+    assert shown["Clip and noise [points]"].startswith(f"{(noised - free).mean():+.2f} ± ")
+
+
+def test_noise_is_charged_nothing_of_another_clip_or_training() -> None:
+    for other in (private(None, clip=0.5), private(None, clip=None), private(None, inner="fedprox(mu=0.1)")):
+        assert row(private(), other)["Noise [points]"] == "–"
+    means = [private(8.0, more={"means": "True"}), private(None), private(None, more={"means": "True"})]
+    noised, _, clipped = scores(means, 1)[:, 0]
+    assert row(*means, at=1)["Noise [points]"] == f"{noised - clipped:+.2f}", "private means are part of the training"
     other = only_study([private(inner="fedprox(mu=0.1)"), private(None, clip=None)])
     assert costs(other, promises(other)).empty
+
+
+def test_a_clip_has_its_own_row_without_noise() -> None:
+    """Where several clips are tried, each is held against itself."""
+    runs = [private(epsilon, clip=clip) for clip in (1.0, 0.5) for epsilon in (8.0, None)]
+    runs += [private(None, clip=None)]
+    found = costs(study := only_study(runs), promises(study)).set_index("strategy")
+    by_clip = scores(runs[:4], 1).reshape(2, 2)
+    for name, (noised, clipped) in zip(("dp_sgd(", "dp_sgd(clip_norm=0.5, "), by_clip, strict=True):
+        assert found.loc[f"{name}epsilon=8.0)", "noise_cost"] == pytest.approx(noised - clipped)
+    assert found["both_cost"].notna().all()
+
+
+def test_other_settings_of_a_row_without_noise_are_named() -> None:
+    rate = (("client_lr", 0.2),)
+    alike = made(privacy_table(only_study([private(options=rate), private(None, options=rate), record(rounds=5)])))
+    assert alike.raw["noise_other_settings"].tolist() == ["", ""]
+    assert "settings of their own" not in " ".join(alike.caption)
+    apart = made(privacy_table(only_study([private(options=rate), private(None)])))
+    assert apart.raw["noise_other_settings"].tolist() == ["client_lr 0.05", ""]
+    assert "Some rows without noise have settings of their own" in " ".join(apart.caption)
 
 
 def test_unfinished_runs_have_no_score() -> None:
@@ -417,7 +456,7 @@ def test_the_figure_shows_the_table() -> None:
     assert figure.get_supxlabel().replace("\n", " ") == named
     heading = figure.legends[0].get_title().get_text().replace("\n", " ")
     assert "Mean over three seeds, bar: its 95 % t interval; epsilon of each run alone" in heading
-    assert "Least detectable difference in score to the same without noise: " in heading
+    assert "Least detectable difference in score to the same clip without noise: " in heading
 
 
 def test_columns_are_partitions_and_colours_inner_strategies() -> None:
