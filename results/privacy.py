@@ -296,7 +296,7 @@ def _caption(study: Study, runs: pd.DataFrame, found: pd.DataFrame, stale: int) 
 
 def _own_settings(found: pd.DataFrame) -> str:
     """What to say where a row without noise was trained in settings of its own; empty where none was."""
-    if not found[["noise_at", "both_at"]].ne("").to_numpy().any():
+    if not (found["noise_at"].astype(bool) | found["both_at"].astype(bool)).any():
         return ""
     return (
         "Some rows without noise have settings of their own (a rate, a number of rounds), which the difference then "
