@@ -190,9 +190,15 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--quick", action="store_true", help="under two minutes: no sweep, no other framework")
     bench.add_argument("--protection", action="store_true", help="what protection costs, and nothing else")
     bench.add_argument("--privacy", action="store_true", help="what differential privacy costs, and nothing else")
+    bench.add_argument("--rules", action="store_true", help="what other rules than FedAvg train for, and nothing else")
+    bench.add_argument(
+        "--beside",
+        metavar="COMMIT",
+        help="this tree beside that of a commit in turn, and nothing else (may be --quick)",
+    )
     bench.add_argument("--peers", action="store_true", help="also fluke and pfl, in environments of their own")
     bench.add_argument(
-        "--repeats", type=int, default=11, metavar="N", help="turns a median is taken over (default: 11)"
+        "--repeats", type=int, metavar="N", help="turns a median is taken over (default: 11; pairs of --beside: 7)"
     )
     bench.add_argument(
         "--out", type=Path, default=Path("results/bench"), metavar="DIR", help="tables (default: results/bench)"

@@ -7,6 +7,8 @@
     generic     models without a compiled kernel: the plain loop against stacked parameters
     sweeping    a sweep of 200 short runs in a process of its own
     frameworks  the same work in Flower's simulation, fluke and pfl, as whole processes
+    rules       training seconds of other rules over FedAvg's
+    beside      this tree and a commit's in turn, each in child processes (`side`); what is slower
     report      figures, targets, and the files they end in
 
 Bare seconds say little on another machine: what is promised are ratios within one run.

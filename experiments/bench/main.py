@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from experiments import provenance
-from experiments.bench import privacy, protection, report
+from experiments.bench import beside, privacy, protection, report, rules
 from experiments.bench.clock import progress
 from experiments.bench.figures import Figures
 from experiments.bench.frameworks import measure_frameworks
@@ -24,31 +24,46 @@ from experiments.run import RunData
 
 SMALL, PILOT = (561, 128, 64, 6), ((561, 512, 512, 6), (561, 437, 312, 6))
 SWEEP_RUNS = 200
-QUICK_REPEATS = 5
+REPEATS, QUICK_REPEATS = 11, 5
 
 
-def bench(out: Path, repeats: int, quick: bool, peers: bool, protected: bool = False, private: bool = False) -> str:
+def bench(
+    out: Path, repeats: int | None, quick: bool, peers: bool, protected: bool = False, private: bool = False,
+    of_rules: bool = False, commit: str | None = None,
+) -> str:  # fmt: skip
     """Measure everything and write it; the report.
 
     Args:
         out: folder to write into.
-        repeats: turns that a median is taken over.
-        quick: in this process only, no sweep and no framework; the table of trainers is left as it is.
+        repeats: turns that a median is taken over; None for what is usual.
+        quick: in this process only, no sweep and no framework; the table of trainers is left as it is. With `commit`,
+            two pairs of the short runs.
         peers: also fluke and pfl.
         protected: what protection costs, and nothing else.
         private: what differential privacy costs, and nothing else.
+        of_rules: what other rules cost in training, and nothing else.
+        commit: what this tree costs beside that commit's, and nothing else.
 
     Raises:
         UserError: options that make no sense.
     """
-    if repeats < 1:
+    if repeats is not None and repeats < 1:
         raise UserError(f"--repeats must be at least 1; found {repeats}")
     if quick and peers:
         raise UserError("--peers measures whole processes, which --quick leaves out; give one of them")
-    if protected + private + (quick or peers) > 1:
-        raise UserError("--protection and --privacy each measure one thing alone; leave the others out")
+    alone = [protected, private, of_rules, commit is not None]
+    if sum(alone) > 1 or (any(alone) and peers) or (any(alone[:3]) and quick):
+        raise UserError(
+            "--protection, --privacy, --rules and --beside each measure one thing alone; leave the others out "
+            "(--beside may be --quick)"
+        )
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: a folder is expected, this is a file")
+    if commit is not None:
+        return measure_beside(out, commit, repeats, quick)
+    repeats = repeats or REPEATS
+    if of_rules:
+        return measure_rules(out, repeats)
     if protected:
         return measure_protection(out, measured_data(), repeats)
     if private:
@@ -68,7 +83,7 @@ def measure_protection(
     protection.measure_updates(keys, few, large[0], figures, repeats, sample)
     protection.measure_rounds(keys, few, data, figures, repeats, report.cores())
     protection.measure_memory(few, data, figures)
-    return written(out, "-protection", figures, protection.protection_targets(figures), data, repeats)
+    return written(out, "-protection", figures, protection.protection_targets(figures), data.about.title, repeats)
 
 
 def measure_privacy(out: Path, data: RunData, repeats: int, small: tuple[int, ...] = SMALL) -> str:
@@ -77,7 +92,22 @@ def measure_privacy(out: Path, data: RunData, repeats: int, small: tuple[int, ..
     few, _ = works(data, small, ())
     figures = Figures()
     privacy.measure_privacy(few, figures, repeats)
-    return written(out, "-privacy", figures, privacy.privacy_targets(figures), data, repeats)
+    return written(out, "-privacy", figures, privacy.privacy_targets(figures), data.about.title, repeats)
+
+
+def measure_rules(out: Path, repeats: int, **options: object) -> str:
+    """What other rules cost in training, on UCI HAR or what stands in for it; `options` change those of the runs."""
+    figures = Figures()
+    title = rules.measure_rules(figures, repeats, **options)
+    return written(out, "-rules", figures, rules.rule_targets(figures), title, repeats)
+
+
+def measure_beside(out: Path, commit: str, pairs: int | None, quick: bool) -> str:
+    """What this tree costs beside a commit's."""
+    figures = Figures()
+    pairs = pairs or (beside.QUICK_PAIRS if quick else beside.PAIRS)
+    title, held = beside.measure_beside(commit, pairs, quick, figures)
+    return written(out, f"-beside-{report.slug(commit)}{'-quick' if quick else ''}", figures, held, title, pairs)
 
 
 def works(data: RunData, small: tuple[int, ...], pilot: Sequence[tuple[int, ...]]) -> tuple[Work, list[Work]]:
@@ -87,11 +117,11 @@ def works(data: RunData, small: tuple[int, ...], pilot: Sequence[tuple[int, ...]
     return few, [replace(few, widths=(features, *widths[1:-1], classes), clients=8) for widths in pilot]
 
 
-def written(out: Path, kind: str, figures: Figures, held: Sequence[Target], data: RunData, repeats: int) -> str:
-    """Leave the tables, and return the report."""
-    text = report.markdown(figures, held, report.conditions(data.about.title, repeats, figures.versions))
+def written(out: Path, kind: str, figures: Figures, held: Sequence[Target], title: str, repeats: int) -> str:
+    """Leave the tables, and return the report; `title` is the data's."""
+    text = report.markdown(figures, held, report.conditions(title, repeats, figures.versions))
     out.mkdir(parents=True, exist_ok=True)
-    name = report.slug(provenance.machine(), report.cores()) + kind
+    name = report.slug(f"{provenance.machine()} {report.cores()} cores") + kind
     (out / f"{name}.md").write_text(text)
     report.write_csv(out / f"{name}.csv", figures)
     progress(f"written: {out / name}.md and .csv")
@@ -125,7 +155,7 @@ def measure(
         if not peers:
             figures.notes.append("not measured: fluke and pfl (give --peers)")
     held = targets(figures, few, many, large[-1], column)
-    text = written(out, "-quick" if quick else "", figures, held, data, repeats)
+    text = written(out, "-quick" if quick else "", figures, held, data.about.title, repeats)
     if not quick:
         write_choices(out / "trainers.csv", figures)
     return text

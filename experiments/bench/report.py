@@ -16,9 +16,9 @@ from experiments.bench.figures import Figures
 from experiments.bench.targets import Target
 
 
-def slug(machine: str, cores: int) -> str:
-    """A file name for a machine, `amd-epyc-linux-2-cores`."""
-    return re.sub(r"[^a-z0-9]+", "-", f"{machine} {cores} cores".lower()).strip("-")
+def slug(text: str) -> str:
+    """A file name, `amd-epyc-linux-2-cores`."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def cores() -> int:

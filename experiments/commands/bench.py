@@ -9,7 +9,6 @@ from experiments.bench.main import bench
 
 def main(options: argparse.Namespace) -> int:
     """Measure, and print what was measured."""
-    print(
-        bench(options.out, options.repeats, options.quick, options.peers, options.protection, options.privacy), end=""
-    )
+    wanted = options.protection, options.privacy, options.rules, options.beside
+    print(bench(options.out, options.repeats, options.quick, options.peers, *wanted), end="")
     return 0
