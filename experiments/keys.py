@@ -19,7 +19,7 @@ from time import perf_counter
 
 from experiments.spec import RunSpec
 from strategies.protection.base import Protected
-from strategies.protection.keys import Keys
+from strategies.protection.keys import Keys as Keys  # also of this module, where other parts look for it
 from strategies.protection.vault import Vault, make_vault
 
 SAMPLE = 2  # the round that a sweep measures: the first one also warms up

@@ -4,11 +4,11 @@ A pair is two fresh processes, one of each tree, on one core; while one measures
 times in turn by both, old first and new first by turns, and a pair's ratio is the new median over the old one. Fresh
 processes count, not turns within them: where memory happens to lie moves all figures of a process alike.
 
-A figure is worse when the lower end of the 95 % interval of its median ratio, by Holm over all m figures, is above 1.03.
-With seven pairs no test of signs or ranks can say so of one figure in more than six: its p is at least 1/128. So the
-interval is Student's, of the logarithms of the ratios, whose mean is that of their median where they lie evenly about
-it. Holm (1979) takes the figure that is furthest above 1.03 at 1 - 0.05 / m, the next at 1 - 0.05 / (m - 1), and so on,
-and from the first that is not above 1.03 none is. Beside it stands the exact interval of the median, one figure at a
+A figure is worse when the lower end of the 95 % interval of its median ratio, by Holm over all m figures, is above
+1.03. With seven pairs no test of signs or ranks can say so of one figure in more than six: its p is at least 1/128.
+So the interval is Student's, of the logarithms of the ratios, whose mean is that of their median where they lie evenly
+about it. Holm (1979) takes the figure that is furthest above 1.03 at 1 - 0.05 / m, the next at 1 - 0.05 / (m - 1), and so
+on, and from the first that is not above 1.03 none is. Beside it stands the exact interval of the median, one figure at a
 time, and the ratio from which on a figure would have been called worse, the first of m: what noise may hide.
 """
 
@@ -87,11 +87,12 @@ QUICK = (
     _run("masked_sum", PROTECTED, strategy="masked_sum"),
     _run("secagg", PROTECTED, strategy="secagg"),
 )
+SWEEP = ("sweep", "smoke")
 TASKS = (
     *QUICK,
     _run("paillier", PROTECTED, LONG, strategy="paillier", rounds=3),
     Task("a command, warm", (WALL,), SHORT, {}, ("run", "--dataset", "watch", "--rounds", "1", "--no-store")),
-    Task("a sweep of 16 runs", (WALL,), LONG, {}, ("sweep", "smoke", "--workers", "1", "--no-report", "--results", "{folder}")),
+    Task("a sweep of 16 runs", (WALL,), LONG, {}, (*SWEEP, "--workers", "1", "--no-report", "--results", "{folder}")),
 )  # fmt: skip
 
 
@@ -159,7 +160,7 @@ class Side:
         # Runs as users make them: the bench itself is held to no CPU path.
         left_out = {ANY_PATH, *PATH_VARIABLES}
         environment = {name: value for name, value in os.environ.items() if name not in left_out}
-        self.log = tempfile.TemporaryFile("w+")
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the side
         self.process = subprocess.Popen(
             [sys.executable, "-P", str(Path(__file__).with_name("side.py"))],
             cwd=tree,

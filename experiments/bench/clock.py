@@ -62,7 +62,8 @@ def median_interval(values: Sequence[float], level: float = 0.95) -> tuple[float
 
 
 def _coverage(n: int, k: int) -> float:
-    return max(0.0, 1 - 2 * sum(comb(n, below) for below in range(k)) / 2**n)
+    missed = 2 * sum(comb(n, below) for below in range(k)) / float(2**n)
+    return max(0.0, 1.0 - missed)
 
 
 def progress(text: str) -> None:

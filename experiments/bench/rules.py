@@ -49,8 +49,8 @@ def measure_rules(figures: Figures, turns: int, **options: object) -> str:
             _add_ratio(figures, rule, [spent / base for spent, base in zip(spent_in, seconds[BASE], strict=True)])
     coverage = median_interval(seconds[BASE])[2]
     figures.notes.append(
-        f"a run of {loaded.specs[0].rounds} rounds, {loaded.specs[0].clients} offices, on one core; *from* and *to* hold "
-        f"the median ratio with {coverage:.1%}"
+        f"a run of {loaded.specs[0].rounds} rounds, {loaded.specs[0].clients} offices, on one core; *from* and *to* "
+        f"hold the median ratio with {coverage:.1%}"
     )
     return data.about.title
 

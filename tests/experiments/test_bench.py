@@ -13,15 +13,17 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from experiments import ANY_PATH
 from experiments.__main__ import main
 from experiments.bench import frameworks, kernels, report
-from experiments.bench.clock import interleave
+from experiments.bench.beside import BAR, holm_ends
+from experiments.bench.clock import interleave, median_interval
 from experiments.bench.figures import Figures
 from experiments.bench.generic import FUSED, LOOP, STACKED, Problem, choice, write_choices
-from experiments.bench.main import measure, measure_privacy, measure_protection
+from experiments.bench.main import measure, measure_beside, measure_privacy, measure_protection, measure_rules
 from experiments.bench.sweeping import Arrival, Swept, below, peak_mb
 from experiments.bench.targets import Target, targets
 from experiments.bench.work import Work, made_up
@@ -230,6 +232,61 @@ def test_privacy_is_measured(tmp_path: Path) -> None:
     assert rows["Opacus, ghost norms", "batch 64"] > rows["the same in the open", "batch 64"]
 
 
+def test_other_rules_are_timed_over_fedavg(tmp_path: Path) -> None:
+    text = measure_rules(tmp_path, 2, dataset="watch", rounds=2)
+    (page,) = tmp_path.glob("*-rules.md")
+    assert page.read_text() == text
+    with page.with_suffix(".csv").open() as file:
+        rows = {(row["row"], row["column"]): float(row["value"]) for row in csv.DictReader(file)}
+    assert all(value > 0 for value in rows.values())
+    for rule in ("scaffold", "fedavg + logit_adjusted(tau=1)"):
+        low, middle, high = (rows[rule, column] for column in ("from", "over FedAvg", "to"))
+        assert low <= middle <= high
+    assert "scaffold" in text.split("## ")[1], "what is held to a bar comes first"
+
+
+def test_the_interval_of_a_median_is_that_of_coins() -> None:
+    for n in (2, 7, 11, 24):
+        low, high, coverage = median_interval([float(value) for value in range(n, 0, -1)])
+        k = int(low)
+        assert (low, high) == (k, n + 1 - k)
+        assert coverage == pytest.approx(1 - 2 * stats.binom.cdf(k - 1, n, 0.5))
+        assert n < 6 or coverage >= 0.95 > 1 - 2 * stats.binom.cdf(k, n, 0.5)
+    assert median_interval([3.0]) == (3.0, 3.0, 0.0)
+
+
+def test_a_figure_is_worse_where_its_whole_interval_is() -> None:
+    rng = np.random.default_rng(0)
+    logs = np.log(np.array([[1.0], [1.2], [1.02], [1.1]])) + 0.005 * rng.normal(size=(4, 7))
+    logs[3] += 0.2 * rng.normal(size=7)
+    ends, seen = holm_ends(logs)
+    assert (ends > BAR).tolist() == [False, True, False, False]
+    assert seen[0] < 1.05 < seen[3], "noise hides much of the last"
+    assert (holm_ends(np.log(np.full((3, 7), 1.01)))[0] <= BAR).all()
+
+
+def test_holm_leaves_few_false_alarms() -> None:
+    """Of 400 benches in which nothing but noise differs, at the bar itself, about one in forty may cry."""
+    rng = np.random.default_rng(1)
+    cried = sum((holm_ends(np.log(BAR) + 0.02 * rng.normal(size=(20, 7)))[0] > BAR).any() for _ in range(400))
+    assert cried <= 22
+
+
+@pytest.mark.slow
+def test_a_tree_beside_itself_is_not_worse(tmp_path: Path) -> None:
+    text = measure_beside(tmp_path, "HEAD", 2, True)
+    with next(tmp_path.glob("*-beside-head-quick.csv")).open() as file:
+        ratios = [float(row["value"]) for row in csv.DictReader(file) if row["column"] == "new over old"]
+    assert len(ratios) > 10
+    assert 0.8 < np.median(ratios) < 1.25
+    assert "fedavg, 4 offices: training" in text
+
+
+def test_a_commit_that_git_does_not_know_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--beside", "no-such-commit", "--out", str(tmp_path)]) == 2
+    assert "--beside no-such-commit: expected a commit of this repository" in capsys.readouterr().err
+
+
 def test_wrong_options_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     for arguments, expected in (
@@ -237,6 +294,8 @@ def test_wrong_options_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["--quick", "--peers"], "give one of them"),
         (["--protection", "--quick"], "each measure one thing alone"),
         (["--protection", "--privacy"], "each measure one thing alone"),
+        (["--rules", "--quick"], "each measure one thing alone"),
+        (["--beside", "HEAD", "--repeats", "1"], "must be at least 2; found 1"),
         (["--out", str(tmp_path / "file")], "a folder is expected"),
     ):
         assert main(["bench", *arguments]) == 2
