@@ -7,9 +7,10 @@ processes count, not turns within them: where memory happens to lie moves all fi
 A figure is worse when the lower end of the 95 % interval of its median ratio, by Holm over all m figures, is above
 1.03. With seven pairs no test of signs or ranks can say so of one figure in more than six: its p is at least 1/128.
 So the interval is Student's, of the logarithms of the ratios, whose mean is that of their median where they lie evenly
-about it. Holm (1979) takes the figure that is furthest above 1.03 at 1 - 0.05 / m, the next at 1 - 0.05 / (m - 1), and so
-on, and from the first that is not above 1.03 none is. Beside it stands the exact interval of the median, one figure at a
-time, and the ratio from which on a figure would have been called worse, the first of m: what noise may hide.
+about it. Holm (1979) takes the figure that is furthest above 1.03 at 1 - 0.05 / m, the next at 1 - 0.05 / (m - 1),
+and so on, and from the first that is not above 1.03 none is. Beside it stands the exact interval of the median, one
+figure at a time, and the ratio from which on a figure would have been called worse, the first of m: what noise may
+hide.
 """
 
 from __future__ import annotations

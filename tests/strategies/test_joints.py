@@ -42,6 +42,7 @@ LINEAR = [
     "fednova(mu=0.1)",
     "fedadam(server_lr=0.05, tau=0.1)",
     "feddyn(alpha=0.5)",
+    "fedexp",
     "qffl(q=1)",
 ]
 UNEQUAL = {"partition": "sizes([.55, .25, .15, .05])"}

@@ -1,4 +1,4 @@
-"""SCAFFOLD, FedNova, FedAdam, FedDyn, q-FFL, median, Krum and Ditto against their papers, written out office by office.
+"""SCAFFOLD, FedNova, FedAdam, FedDyn, FedExP, q-FFL, median, Krum and Ditto against their papers, office by office.
 
 Least squares in float64, three rounds of three unequal offices: weights and state agree to 1e-10.
 """
@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from experiments.dropout import Drop
-from strategies.base import Federation, Round, Setting, StrategyError
+from strategies.base import Federation, Job, Round, Setting, StrategyError, Update
 from strategies.fedadam import FedAdam
+from strategies.fedexp import FedExP
 from strategies.fednova import FedNova
 from strategies.krum import Krum
 from strategies.median import Median
@@ -92,8 +93,6 @@ def test_fednova(mu: float) -> None:
 
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
 def test_the_length_under_momentum_is_that_of_the_unrolled_buffer(rho: float) -> None:
-    from strategies.base import Job
-
     for steps in (1, 2, 7):
         v, coefficients = np.zeros(steps), np.zeros(steps)
         for step in range(steps):
@@ -150,6 +149,36 @@ def test_feddyn() -> None:
 def test_feddyns_first_round_is_twice_fedproxs() -> None:
     prox = Small.of("fedprox(mu=0.4, weighting=uniform)").play(1).w
     close_to(Small.of("feddyn(alpha=0.4)").play(1).w, START + 2 * (prox - START))
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "examples"])
+def test_fedexp(weighting: str) -> None:
+    """Algorithm 1: the same weights in the mean and in the step."""
+    shares = weights() if weighting == "examples" else np.full(len(SIZES), 1 / len(SIZES))
+    x = START.copy()
+    for _ in range(3):
+        moved = [local(x, i) - x for i in range(len(SIZES))]
+        d = sum(p * one for p, one in zip(shares, moved, strict=True))
+        length = sum(p * float(one @ one) for p, one in zip(shares, moved, strict=True))
+        x = x + max(1.0, length / (2 * (float(d @ d) + 1e-3))) * d
+    close_to(Small.of(f"fedexp(weighting={weighting})").play().w, x)
+
+
+def test_fedexp_goes_further_the_more_updates_point_apart() -> None:
+    rule, job = FedExP(), Job(np.array([1.0, 2.0, 3.0]), 1, {}, LR, 1)
+    moved, shares = np.array([[1.0, 0.2, 0.0], [-0.9, 0.1, 0.4], [0.1, 0.1, -0.5]]), [0.2, 0.3, 0.5]
+    sent = [rule.close(Update(job, job.w + one, 4, 1, None), {})[0] for one in moved]
+    squares = [sum(float(v) ** 2 for v in one) for one in moved]
+    close_to([one["squared"] for one in sent], squares)
+    d = sum(p * one for p, one in zip(shares, moved, strict=True))
+    length = sum(p * square for p, square in zip(shares, squares, strict=True))
+    eta = length / (2 * (sum(float(v) ** 2 for v in d) + 1e-3))
+    assert eta > 5
+    close_to(rule.server_step(job.w, {"w": d, "squared": length}, {}, answered(3))[0], job.w + eta * d)
+
+
+def test_fedexp_of_a_large_eps_is_fedavg() -> None:
+    close_to(Small.of("fedexp(eps=1e9)").play().w, Small.of("fedavg").play().w)
 
 
 @pytest.mark.parametrize("q", [0.0, 0.5, 2.0])
