@@ -29,22 +29,13 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from experiments.errors import UserError
 from experiments.notation import canonical
 from experiments.spec import RunSpec
+from experiments.winners import SHARED, own_of
 from strategies import Strategy
 
 BATCH = 10  # trials proposed at a time, and the field of a halving
 RANDOM_BATCHES = 2
 KEPT = ((3, 4), (8, 2))  # of a batch: after so many rounds, so many go on
 OWN = 2  # parameters a strategy may add to the shared ones
-
-# The same for every strategy. A wider choice costs every strategy the same trials.
-SHARED: dict[str, Any] = {
-    "client_lr": (5e-3, 0.5),
-    "lr_schedule": ["constant", "linear", "cosine"],
-    "batch_size": [32, 64, 128],
-    "local_epochs": [1, 2, 5],
-    "momentum": [0.0, 0.5, 0.9],
-    "weight_decay": [0.0, 1e-4, 1e-3],
-}
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # multivariate TPE
@@ -76,7 +67,7 @@ def space_of(spec: RunSpec, fixed: Sequence[str] = ()) -> Space:
     """
     if spec.local_steps is not None:
         raise UserError("tuning chooses local_epochs; found local_steps in the grid: take it out")
-    own = _own(spec.strategy)
+    own = own_of(spec.strategy)
     if len(own) > OWN:
         raise UserError(f"{canonical(spec.strategy)} wants {len(own)} parameters tuned; at most {OWN} are fair")
     default = {
@@ -86,11 +77,6 @@ def space_of(spec: RunSpec, fixed: Sequence[str] = ()) -> Space:
     }
     wanted = {**SHARED, **spec.strategy.search_space(), **{name: [default[name]] for name in fixed}}
     return Space({name: _distribution(wanted[name], default[name]) for name in wanted}, default, own)
-
-
-def _own(strategy: Strategy) -> tuple[str, ...]:
-    """Names that a strategy's search space adds; a shared name in it narrows that parameter and is not its own."""
-    return tuple(name for name in strategy.search_space() if name not in SHARED)
 
 
 def _distribution(wanted: Any, default: Any) -> BaseDistribution:
@@ -105,16 +91,9 @@ def options_of(strategy: Strategy, params: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters as options of a run: `momentum` and `weight_decay` are the optimizer's, a strategy's own are in it."""
     given = dict(params)
     optimizer = f"sgd(momentum={given.pop('momentum')!r}, weight_decay={given.pop('weight_decay')!r})"
-    own = {name: given.pop(name) for name in _own(strategy)}
+    own = {name: given.pop(name) for name in own_of(strategy)}
     tuned: Any = dataclasses.replace(strategy, **own)  # type: ignore[type-var]
     return {"strategy": canonical(tuned), "optimizer": optimizer, **given}
-
-
-def untuned(strategy: Strategy) -> str:
-    """A strategy's notation without the fields that are tuned: what a winner is filed under."""
-    fields = {field.name: field.default for field in dataclasses.fields(strategy)}  # type: ignore[arg-type]
-    plain: Any = dataclasses.replace(strategy, **{name: fields[name] for name in _own(strategy)})  # type: ignore[type-var]
-    return canonical(plain)
 
 
 def seed_of(study_seed: int, batch: int) -> int:

@@ -24,6 +24,7 @@ from experiments.errors import UserError
 from experiments.run import LAST_ROUNDS, sources
 from experiments.spec import RunSpec
 from experiments.training.schedule import steps_a_round
+from experiments.winners import key_of
 from results import tuned
 from results.record import RunRecord
 from strategies import Workload
@@ -77,12 +78,6 @@ class Cell:
         fixed = {"seed": seed, "validation": f"fold({(seed - SEED) % FOLDS}, of={FOLDS})", "rounds": terms.rounds}
         tuned_options = search.options_of(self.spec.strategy, params)
         return RunSpec.from_options({**self.spec.options(), **tuned_options, **fixed})
-
-
-def key_of(spec: RunSpec) -> dict[str, Any]:
-    """Which cell a run belongs to: what a winner is filed under."""
-    options = spec.options()
-    return tuned.key_of(options) | {"strategy": search.untuned(spec.strategy)}
 
 
 def cells_of(specs: Iterable[RunSpec], fixed: Sequence[str] = ()) -> list[Cell]:

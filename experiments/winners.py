@@ -1,22 +1,35 @@
-"""Tuned hyper-parameters in a sweep: which winner a run takes, or why there is none."""
+"""Tuned hyper-parameters in a sweep: which cell a run is of, which winner it takes, or why there is none.
+
+What searches is `experiments.search`; nothing here needs Optuna, which a sweep and a report do without.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from experiments.errors import UserError
-from experiments.notation import nearest
+from experiments.notation import canonical, nearest
 from experiments.spec import RunSpec
-from experiments.study import key_of
 from results import tuned
 from results.rules import rule
+from strategies import Strategy
 
 DEFAULT, TUNED = "default", "tuned"
 # Another strategy's values would be another strategy, and a strategy with another loss is another rule.
 LENT = (*(name for name in tuned.KEY if name != "strategy"), "corrupt")
+# The same for every strategy. A wider choice costs every strategy the same trials.
+SHARED: dict[str, Any] = {
+    "client_lr": (5e-3, 0.5),
+    "lr_schedule": ["constant", "linear", "cosine"],
+    "batch_size": [32, 64, 128],
+    "local_epochs": [1, 2, 5],
+    "momentum": [0.0, 0.5, 0.9],
+    "weight_decay": [0.0, 1e-4, 1e-3],
+}
 
 
 @dataclass(frozen=True)
@@ -79,6 +92,24 @@ def arms(specs: Sequence[RunSpec], which: str, folder: Path, borrowed: Mapping[s
     pairs = [(default.run_id, spec.run_id) for default, spec, _ in chosen] if which == "both" else []
     everything = {spec.run_id: spec for spec in [*plain, *(spec for _, spec, _ in chosen)]}
     return Arms(list(everything.values()), origins, pairs)
+
+
+def own_of(strategy: Strategy) -> tuple[str, ...]:
+    """Names that a strategy's search space adds; a shared name in it narrows that parameter and is not its own."""
+    return tuple(name for name in strategy.search_space() if name not in SHARED)
+
+
+def untuned(strategy: Strategy) -> str:
+    """A strategy's notation without the fields that are tuned: what a winner is filed under."""
+    fields = {field.name: field.default for field in dataclasses.fields(strategy)}  # type: ignore[arg-type]
+    plain: Any = dataclasses.replace(strategy, **{name: fields[name] for name in own_of(strategy)})  # type: ignore[type-var]
+    return canonical(plain)
+
+
+def key_of(spec: RunSpec) -> dict[str, Any]:
+    """Which cell a run belongs to: what a winner is filed under."""
+    options = spec.options()
+    return tuned.key_of(options) | {"strategy": untuned(spec.strategy)}
 
 
 def named(key: Mapping[str, Any]) -> str:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ import msgspec
 import numpy as np
 
 from results import ResultsError
+from results.files import write_anew
 from results.record import Round, RunRecord
 
 SCHEMA = 1
@@ -176,13 +176,7 @@ def write(path: Path, baselines: Baselines) -> None:
     Raises:
         ResultsError: the folder cannot be written.
     """
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(encode(baselines))
-        temporary.replace(path)
-    except OSError as error:
-        raise ResultsError(f"{path}: cannot be written ({error.strerror}); choose another --results") from None
+    write_anew(path, encode(baselines))
 
 
 def encode(baselines: Baselines) -> bytes:

@@ -139,33 +139,24 @@ def budget(winners: Sequence[Winner], look: dict[str, Look], others: Sequence[Wi
         title = ", ".join(value for name, value in names.items() if name != "strategy")
         panels_.setdefault(title, []).append((names["strategy"], one, rounds, expected))
     figures = []
-    titles = list(panels_)
-    for start in range(0, len(titles), layout.PANELS):
-        page = titles[start : start + layout.PANELS]
-        figure, panels = layout.grid(len(page), 1.5)
-        for title, panel in zip(page, panels, strict=True):
+    for figure, page in layout.sheets(list(panels_.items()), 1.5):
+        for (title, cells), panel in page:
             panel.set_title(wrapped(title, 27))
             panel.set_xscale("log")
-            for strategy, one, rounds, expected in panels_[title]:
+            for strategy, one, rounds, expected in cells:
                 drawn = look[strategy]
-                panel.plot(
-                    rounds,
-                    100 * expected,
-                    color=drawn.colour,
-                    linestyle=drawn.line,
-                    marker=drawn.marker,
-                    markevery=max(1, len(rounds) // 5),
-                )
+                panel.plot(rounds, 100 * expected, **drawn.strokes, markevery=max(1, len(rounds) // 5))
                 for spent, best in map(best_so_far, studies_of(one, others)):
                     panel.step(spent, 100 * best, where="post", color=drawn.colour, linestyle=drawn.line, linewidth=0.5)
-        counts = [len(studies_of(row[1], others)) for title in page for row in panels_[title]]
+        drawn_here = [cell for (_, cells), _ in page for cell in cells]
+        counts = [len(studies_of(one, others)) for _, one, *_ in drawn_here]
         studies = captions.span(min(counts), max(counts), "study")
         heading = (
             "Tuning: validation accuracy against budget\nThick: expected best of random trials;\n"
             f"thin: best so far of {studies} (TPE, halving)\n" + STANDING
         )
-        layout.legend(figure, look, [row[0] for title in page for row in panels_[title]], heading)
-        layout.axes(figure, panels, "Rounds of training spent", "Validation accuracy [%]")
+        layout.legend(figure, look, [strategy for strategy, *_ in drawn_here], heading)
+        layout.axes(figure, "Rounds of training spent", "Validation accuracy [%]")
         figures.append(figure)
     return figures
 

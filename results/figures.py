@@ -33,26 +33,20 @@ def class_counts(study: Study, label: str = "") -> list[Figure]:
     """Rows of each class at each office, a panel a partition: the first seed's draw, with its Gini and JS distance."""
     runs = study.primary[study.primary["partition_hash"].notna()].sort_values(["partition", "seed", "strategy"])
     drawn = runs.drop_duplicates("partition").reset_index(names="run")
+    seeds = study.primary.groupby("partition", observed=True)["seed"].nunique()
     figures = []
-    for page in layout.pages(drawn, layout.PANELS):
-        figure, panels = layout.grid(len(page), 1.4)
-        for (_, run), panel in zip(page.iterrows(), panels, strict=True):
+    for figure, page in layout.sheets(list(drawn.iterrows()), 1.4):
+        for (_, run), panel in page:
             offices = study.frames.offices[study.frames.offices["run"] == run["run"]].sort_values("office")
             counts = np.stack([np.asarray(row) for row in offices["class_counts"]])  # (K, C)
             _stack(panel, counts, list(offices["name"]))
             name = f"{wrapped(run['partition'], 27)}\nGini {run['gini']:.2f}, JS {run['js_distance']:.2f}"
             panel.set_title(f"{name}, seed {run['seed']}")
-        _class_legend(figure, study.classes, _heading_of_draws(study, drawn, label))
-        layout.axes(figure, panels, "Office", "Training rows")
+        shown = f"One draw of {span(int(seeds.min()), int(seeds.max()), 'seed')}"
+        _class_legend(figure, study.classes, layout.heading(study, "training rows by office and class", label, shown))
+        layout.axes(figure, "Office", "Training rows")
         figures.append(figure)
     return figures
-
-
-def _heading_of_draws(study: Study, drawn: pd.DataFrame, label: str) -> str:
-    low, high = (
-        int(how) for how in study.primary.groupby("partition", observed=True)["seed"].nunique().agg(["min", "max"])
-    )
-    return layout.heading(study, "training rows by office and class", label, f"One draw of {span(low, high, 'seed')}")
 
 
 def _stack(panel: Axes, counts: Any, names: Sequence[str]) -> None:
@@ -62,16 +56,8 @@ def _stack(panel: Axes, counts: Any, names: Sequence[str]) -> None:
     edge = 0.3 if len(counts) <= 40 else 0.0
     for place in range(counts.shape[1]):
         colour, hatch = class_look(place)
-        panel.bar(
-            offices,
-            counts[:, place],
-            0.85,
-            bottoms[:, place],
-            color=colour,
-            hatch=hatch,
-            edgecolor="white",
-            linewidth=edge,
-        )
+        drawn: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": edge}
+        panel.bar(offices, counts[:, place], 0.85, bottoms[:, place], **drawn)
     panel.grid(axis="x", visible=False)
     if len(counts) <= NAMED_OFFICES:
         panel.set_xticks(offices, names, rotation=35, ha="right", rotation_mode="anchor")
@@ -90,37 +76,26 @@ def curves(study: Study, look: dict[str, Look], label: str = "") -> list[Figure]
     line["half"] = half_width(100 * groups.std(), line["n"])
     shown = list(runs["partition"].cat.categories[runs["partition"].cat.categories.isin(runs["partition"])])
     figures = []
-    for start in range(0, len(shown), layout.PANELS):
-        page = shown[start : start + layout.PANELS]
-        figure, panels = layout.grid(len(page), 1.25)
-        for partition, panel in zip(page, panels, strict=True):
+    for figure, page in layout.sheets(shown, 1.25):
+        for partition, panel in page:
             part = line.loc[partition]
             panel.set_title(wrapped(partition, 27))
             for place, strategy in enumerate(part.index.unique("strategy")):
-                _curve(panel, part.loc[strategy], look[strategy], place, alpha=min(0.15, 0.8 / len(look)))
+                _curve(panel, part.loc[strategy], look[strategy], place, lines=len(look))
             panel.margins(x=0.02)
             panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         heading = layout.heading(study, "test accuracy by round", label, layout.mean_over(study, "band"))
         layout.legend(figure, look, runs["strategy"], heading)
-        layout.axes(figure, panels, "Round", _ACCURACY)
+        layout.axes(figure, "Round", _ACCURACY)
         figures.append(figure)
     return figures
 
 
-def _curve(panel: Axes, line: pd.DataFrame, look: Look, place: int, alpha: float) -> None:
+def _curve(panel: Axes, line: pd.DataFrame, look: Look, place: int, lines: int) -> None:
     """One strategy; markers are set apart, so that lines that lie on each other are seen to be two."""
     step = max(1, len(line) // 5)
-    panel.plot(
-        line.index,
-        line["mean"],
-        color=look.colour,
-        linestyle=look.line,
-        marker=look.marker,
-        markevery=(place * max(1, step // 4) % len(line), step),
-    )
-    low, high = (line["mean"] - line["half"]).clip(0, 100), (line["mean"] + line["half"]).clip(0, 100)
-    if line["half"].notna().any():
-        panel.fill_between(line.index, low, high, color=look.colour, alpha=alpha, linewidth=0)
+    panel.plot(line.index, line["mean"], **look.strokes, markevery=(place * max(1, step // 4) % len(line), step))
+    layout.band(panel, line.index, line["mean"], line["half"], look.colour, lines)
 
 
 def scores(study: Study, look: dict[str, Look], label: str = "") -> list[Figure]:

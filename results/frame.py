@@ -14,9 +14,10 @@ same.
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -33,38 +34,8 @@ from results.sections import Audit, Privacy, Promise, Protection, Section
 NOT_IN_CELL = ("seed", "data_hash", "trainer")  # of the spec; the data's hash stands with the data set
 ORIGIN = "tuned"  # where a run's hyper-parameters are from: an option like others, but given by the report's caller
 DEFAULT = "default"  # of runs that `origins` does not name
+Of = TypeVar("Of", bound=Section)
 BOTH = f"{DEFAULT}, "  # a run's origin begins so where its default won: it stands for the default and for the rest
-# Of a record's `protection`, with their kind. A run's rounds and its own costs have these names too: some are renamed.
-_PROTECTION = {
-    "protocol": str,
-    "assumption": str,
-    "sees": object,
-    "bits": float,
-    "rounding": str,
-    "clip": object,
-    "measured_rounds": float,
-    "all_rounds": float,
-    "measured_bytes_up": float,
-    "measured_bytes_down": float,
-    "clipped_share": float,
-    "error": float,
-    "error_bound": float,
-    "naive_encrypt_s": float,
-    "naive_decrypt_s": float,
-    "naive_sample": float,
-}
-# Of a record's `privacy`; what is nested there has a prefix here (person_, signal_, audit_).
-_PRIVACY = {
-    **dict.fromkeys(("mechanism", "unit", "inner", "noise", "noise_source", "observer", "relation"), str),
-    **dict.fromkeys(("accountant", "orders", "sampling"), str),
-    **dict.fromkeys(("target_epsilon", "epsilon", "epsilon_rdp", "delta", "clip_norm", "units"), float),
-    **dict.fromkeys(("simulated_units", "noise_multiplier", "sampling_rate", "steps"), float),
-    **dict.fromkeys(("person_windows", "person_epsilon", "signal_windows", "signal_epsilon"), float),
-    **dict.fromkeys(("audit_canaries", "audit_guesses", "audit_right", "audit_auc", "audit_tpr_at_1pct"), float),
-    **dict.fromkeys(("audit_lower_bound", "audit_ceiling", "audit_confidence", "audit_delta"), float),
-    "public": object,
-    "offices": object,
-}
 
 
 @dataclass(frozen=True)
@@ -101,11 +72,8 @@ class Frames:
     def of(self, chosen: pd.Series[bool] | NDArray[np.bool_]) -> Frames:
         """The frames of some runs; `run` goes on pointing at the index of `runs`."""
         runs = self.runs[chosen]
-        rounds, offices, classes, persons, protection, privacy = (
-            part[part["run"].isin(runs.index)]
-            for part in (self.rounds, self.offices, self.classes, self.persons, self.protection, self.privacy)
-        )
-        return Frames(runs, rounds, offices, classes, persons, protection, privacy, self.options)
+        parts = {name: part for name, part in vars(self).items() if name not in ("runs", "options")}
+        return replace(self, runs=runs, **{name: part[part["run"].isin(runs.index)] for name, part in parts.items()})
 
 
 Skewed = Callable[[str], bool]  # whether a partition is label-skewed, by its notation
@@ -139,15 +107,18 @@ def frames(
     spec = _spec(runs["spec"])
     if origins is not None:
         spec[ORIGIN] = origin
-    wide = pd.concat([_plain(runs, ("run_id", "engine", "status", "error", "filtered")), spec, _flat(runs)], axis=1)
+    wide = pd.concat(
+        [_pandas(runs.select(["run_id", "engine", "status", "error", "filtered"])), spec, _flat(runs)], axis=1
+    )
     wide["strategy_options"] = runs["strategy_options"].to_pylist()
     wide["label_skewed"] = _skewed(wide, label_skewed)
     wide["cell"] = _cells(spec, wide["data_hash"])
     wide["primary"] = _primary(wide)
     classes = _exploded(runs, "final", "test_f1_per_class").rename(columns={"value": "f1", "place": "class_"})
     offices = _exploded(runs, "offices").rename(columns={"place": "office"})
-    rounds, persons, protection = _exploded(runs, "rounds"), _persons(runs), _protection(runs["protection"])
-    privacy = _privacy(runs["privacy"])
+    rounds, persons = _exploded(runs, "rounds"), _persons(runs)
+    protection = _sections(runs["protection"], Protection, _PROTECTION, _protected)
+    privacy = _sections(runs["privacy"], Privacy, _PRIVACY, _promises)
     return Frames(wide, rounds, offices, classes, persons, protection, privacy, tuple(spec.columns))
 
 
@@ -177,33 +148,42 @@ def _persons(runs: pa.Table) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(columns)).astype(columns)
 
 
-def _protection(column: pa.ChunkedArray) -> pd.DataFrame:
-    """One row a protected run; a key that its record does not know is missing."""
-    decoder = msgspec.json.Decoder(Protection)
-    rows = [
-        {"run": run, "all_rounds": found.rounds, **_known(found)}
-        for run, text in enumerate(column.to_pylist())
-        if text is not None
-        for found in [decoder.decode(text)]
-    ]
-    columns = {"run": "int64"} | {name: "str" if kind is str else kind for name, kind in _PROTECTION.items()}
+def _sections(
+    column: pa.ChunkedArray, kind: type[Of], kinds: dict[str, Any], told: Callable[[Of], Iterable[dict[str, Any]]]
+) -> pd.DataFrame:
+    """What `told` makes of every run's section, a row each; a key that is not told is missing.
+
+    Args:
+        column: the sections as JSON text, null where a run has none.
+        kinds: the columns, and what they hold.
+    """
+    decoder = msgspec.json.Decoder(kind)
+    texts = enumerate(column.to_pylist())
+    rows = [{"run": run, **row} for run, text in texts if text is not None for row in told(decoder.decode(text))]
+    columns = {"run": "int64", **kinds}
     return pd.DataFrame(rows, columns=list(columns), dtype=object).astype(columns)
 
 
-def _privacy(column: pa.ChunkedArray) -> pd.DataFrame:
-    """One row a promise of a private run; a key that its record does not know is missing."""
-    decoder = msgspec.json.Decoder(Privacy)
-    rows = [
-        {"run": run, "nested": nested, **_promise(promise), **_attack(audit)}
-        for run, text in enumerate(column.to_pylist())
-        if text is not None
-        for found in [decoder.decode(text)]
-        for nested, promise, audit in ((False, found, found.audit), (True, found.local, None))
-        if promise
-    ]
-    kinds = {name: "str" if kind is str else kind for name, kind in _PRIVACY.items()}
-    columns = {"run": "int64", "nested": "bool"} | kinds
-    return pd.DataFrame(rows, columns=list(columns), dtype=object).astype(columns)
+def _kinds(section: type[Section], prefix: str = "") -> dict[str, Any]:
+    """The fields of a section as columns: text, numbers (as floats, so that they may be missing), or whatever it is."""
+    found = {}
+    for name, hint in typing.get_type_hints(section).items():
+        held = set(typing.get_args(hint) or [hint]) - {type(None), msgspec.UnsetType}
+        found[f"{prefix}{name}"] = "str" if held == {str} else float if held <= {int, float} else object
+    return found
+
+
+def _protected(found: Protection) -> Iterable[dict[str, Any]]:
+    """A run's rounds have their name already: those of its protection take another."""
+    yield {_RENAMED.get(name, name): value for name, value in _known(found).items()}
+
+
+def _promises(found: Privacy) -> Iterable[dict[str, Any]]:
+    """The promise of a run with what attacked it, and the promise within it."""
+    attack = {} if found.audit is None else {f"audit_{name}": value for name, value in _known(found.audit).items()}
+    yield {"nested": False, **_promise(found), **attack}
+    if found.local:
+        yield {"nested": True, **_promise(found.local)}
 
 
 def _promise(found: Promise) -> dict[str, Any]:
@@ -219,13 +199,16 @@ def _promise(found: Promise) -> dict[str, Any]:
     return flat
 
 
-def _attack(found: Audit | None) -> dict[str, Any]:
-    return {} if found is None else {f"audit_{name}": value for name, value in _known(found).items()}
-
-
 def _known(found: Section) -> dict[str, Any]:
     """What a section says, by key; without what is missing where null says something else."""
     return {name: value for name, value in msgspec.structs.asdict(found).items() if value is not msgspec.UNSET}
+
+
+_RENAMED = {"rounds": "all_rounds"}
+_PROTECTION = {_RENAMED.get(name, name): kind for name, kind in _kinds(Protection).items()}
+_GROUPS = {f"{kind}_{name}": float for kind in ("person", "signal") for name in ("windows", "epsilon")}
+_FLAT = {name: kind for name, kind in _kinds(Promise).items() if not name.startswith("group_")}
+_PRIVACY = {"nested": "bool", **_FLAT, **_GROUPS, **_kinds(Audit, "audit_")}
 
 
 def _skewed(runs: pd.DataFrame, label_skewed: Skewed) -> pd.Series[bool]:
@@ -242,10 +225,6 @@ def _spec(column: pa.ChunkedArray) -> pd.DataFrame:
     # A missing value would turn whole numbers into floats, and 4 offices into 4.0.
     typed = {name: one.infer_objects() if one.notna().all() else one for name, one in found.items()}
     return pd.DataFrame(typed)
-
-
-def _plain(runs: pa.Table, names: tuple[str, ...]) -> pd.DataFrame:
-    return _pandas(runs.select(list(names)))
 
 
 def _pandas(part: pa.Table) -> pd.DataFrame:
@@ -277,10 +256,8 @@ def _exploded(runs: pa.Table, *path: str) -> pd.DataFrame:
         lists = pc.struct_field(lists, name)
     run = pc.list_parent_indices(lists).to_numpy()
     items = lists.flatten()
-    if pa.types.is_struct(items.type):
-        values = _pandas(pa.Table.from_struct_array(items))
-    else:
-        values = _pandas(pa.table({"value": items}))
+    struct = pa.types.is_struct(items.type)
+    values = _pandas(pa.Table.from_struct_array(items) if struct else pa.table({"value": items}))
     starts = np.searchsorted(run, run)  # first row of the same run: `run` ascends
     values.insert(0, "run", run)
     values.insert(1, "place", np.arange(len(run)) - starts)

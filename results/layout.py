@@ -6,7 +6,8 @@ a gap between two dots that is smaller than that is none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -20,6 +21,7 @@ from results.study import Study
 from results.style import DOUBLE, SINGLE, Look, columns
 
 PANELS = 12  # on a page
+Item = TypeVar("Item")
 
 
 def heading(study: Study, what: str, label: str, shown: str, least: str | None = None) -> str:
@@ -42,9 +44,12 @@ def mean_over(study: Study, interval: str = "") -> str:
     return f"Mean over {span(low, high, 'seed')}{shown}"
 
 
-def pages(rows: pd.DataFrame, size: int) -> list[pd.DataFrame]:
-    """Rows in parts of `size`."""
-    return [rows.iloc[start : start + size] for start in range(0, len(rows), size)]
+def sheets(items: Sequence[Item], panel_height: float) -> Iterator[tuple[Figure, list[tuple[Item, Axes]]]]:
+    """A figure for every PANELS items, each item with its panel."""
+    for start in range(0, len(items), PANELS):
+        page = items[start : start + PANELS]
+        figure, panels = grid(len(page), panel_height)
+        yield figure, list(zip(page, panels, strict=True))
 
 
 def grid(count: int, panel_height: float) -> tuple[Figure, list[Axes]]:
@@ -73,10 +78,17 @@ def filled(panels: list[Axes], count: int, across: int) -> list[Axes]:
     return panels[:count]
 
 
-def axes(figure: Figure, panels: Sequence[Axes], x: str, y: str) -> None:
+def band(panel: Axes, x: Any, mean: pd.Series[float], half: pd.Series[float], colour: str, lines: int) -> None:
+    """The intervals of means in percent, the fainter the more lines there are; nothing where no mean has one."""
+    if half.notna().any():
+        low, high = (mean - half).clip(0, 100), (mean + half).clip(0, 100)
+        panel.fill_between(x, low, high, color=colour, alpha=min(0.15, 0.8 / lines), linewidth=0)
+
+
+def axes(figure: Figure, x: str, y: str) -> None:
     """One name of the x axis for all panels, one of the y axis for each row."""
     figure.supxlabel(x)
-    for panel in panels:
+    for panel in figure.axes:
         if panel.get_subplotspec().is_first_col():  # type: ignore[union-attr]
             panel.set_ylabel(y)
 
@@ -85,10 +97,7 @@ def legend(figure: Figure, look: dict[str, Look], present: Iterable[str], title:
     """One legend for all panels, above them."""
     held = set(present)
     names = [strategy for strategy in look if strategy in held]
-    handles = [
-        Line2D([], [], color=one.colour, marker=one.marker, linestyle=one.line if line else "")
-        for one in (look[name] for name in names)
-    ]
+    handles = [Line2D([], [], **look[name].strokes | ({} if line else {"linestyle": ""})) for name in names]
     above(figure, handles, names, title)
 
 

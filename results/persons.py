@@ -215,27 +215,17 @@ def persons(study: Study, look: dict[str, Look], label: str = "") -> list[Figure
     others = [name for name in study.panels if name != FOLDED]
     figures = []
     groups = list(found.groupby(["partition", *others], observed=True, sort=True))
-    for start in range(0, len(groups), layout.PANELS):
-        page = groups[start : start + layout.PANELS]
-        figure, panels = layout.grid(len(page), 1.5)
-        for (keys, part), panel in zip(page, panels, strict=True):
+    for figure, page in layout.sheets(groups, 1.5):
+        for (keys, part), panel in page:
             panel.set_title(wrapped(", ".join(str(key) for key in keys), 27))
             for strategy, one in part.groupby("strategy", observed=True, sort=True):
-                drawn = look[str(strategy)]
                 heights = np.sort(one["accuracy"].to_numpy())
-                panel.plot(
-                    np.arange(1, len(heights) + 1),
-                    heights,
-                    color=drawn.colour,
-                    marker=drawn.marker,
-                    linestyle=drawn.line,
-                    linewidth=0.7,
-                )
+                panel.plot(np.arange(1, len(heights) + 1), heights, **look[str(strategy)].strokes, linewidth=0.7)
         seeds = captions.span(int(found["seeds"].min()), int(found["seeds"].max()), "seed")
         least = span_of_least(against_fedavg(study, found)["least"], "over persons")
         shown = f"Each person's mean over {seeds}, worst first"
         heading = layout.heading(study, "accuracy by person", label, shown, least)
         layout.legend(figure, look, found["strategy"], heading)
-        layout.axes(figure, panels, "Person, by rank within the strategy", "Accuracy [%]")
+        layout.axes(figure, "Person, by rank within the strategy", "Accuracy [%]")
         figures.append(figure)
     return figures

@@ -110,35 +110,28 @@ def sensitivity(study: Study, look: dict[str, Look], label: str = "") -> list[Fi
         return []
     found = lines(study)
     figures = []
-    pages = list(found.groupby("partition", observed=True, sort=True))
-    for start in range(0, len(pages), layout.PANELS):
-        page = pages[start : start + layout.PANELS]
-        figure, panels = layout.grid(len(page), 1.5)
+    for figure, page in layout.sheets(list(found.groupby("partition", observed=True, sort=True)), 1.5):
         crosses = False
-        for (partition, part), panel in zip(page, panels, strict=True):
+        for (partition, part), panel in page:
             panel.set_xscale("log")
             panel.set_title(wrapped(str(partition), 27))
             for strategy, line in part.groupby("strategy", observed=True, sort=True):
-                crosses |= _line(panel, line, look[str(strategy)], min(0.15, 0.8 / len(look)))
+                crosses |= _line(panel, line, look[str(strategy)], len(look))
         over = layout.mean_over(study, "band") + ("\n×: a run did not finish" if crosses else "")
         layout.legend(figure, look, found["strategy"], layout.heading(study, "score by learning rate", label, over))
-        layout.axes(figure, panels, "Learning rate of the offices", "Score [%]")
+        layout.axes(figure, "Learning rate of the offices", "Score [%]")
         figures.append(figure)
     return figures
 
 
-def _line(panel: Axes, line: pd.DataFrame, look: Look, alpha: float) -> bool:
+def _line(panel: Axes, line: pd.DataFrame, look: Look, lines: int) -> bool:
     """One strategy, broken where a rate has no score; whether a cross was drawn."""
     mean, half = 100 * line["score"].where(line["whole"]), 100 * line["score_half"].where(line["whole"])
-    panel.plot(line["rate"], mean, color=look.colour, linestyle=look.line, marker=look.marker)
-    if half.notna().any():
-        low, high = (mean - half).clip(0, 100), (mean + half).clip(0, 100)
-        panel.fill_between(line["rate"], low, high, color=look.colour, alpha=alpha, linewidth=0)
+    panel.plot(line["rate"], mean, **look.strokes)
+    layout.band(panel, line["rate"], mean, half, look.colour, lines)
     lost = line.loc[~line["whole"], "rate"]
     if len(lost):
         # At the foot of the panel, whatever its scale: such a rate has no mean to stand at.
-        foot = panel.get_xaxis_transform()
-        panel.plot(
-            lost, np.full(len(lost), 0.04), color=look.colour, marker="x", markersize=4.5, linestyle="", transform=foot
-        )
+        cross = look.strokes | {"linestyle": "", "marker": "x", "markersize": 4.5}
+        panel.plot(lost, np.full(len(lost), 0.04), **cross, transform=panel.get_xaxis_transform())
     return bool(len(lost))

@@ -18,8 +18,8 @@ from typing import Any
 
 import pandas as pd
 
+from results.files import slug
 from results.frame import DEFAULT, NOT_IN_CELL, ORIGIN, Frames
-from results.names import slug
 from results.rules import ARMS, BASELINE, LOSS, Rule, family, rule
 from results.statistics import half_width
 

@@ -76,6 +76,11 @@ class Look:
     marker: str
     line: LineStyleType
 
+    @property
+    def strokes(self) -> dict[str, Any]:
+        """As `Axes.plot` takes it."""
+        return {"color": self.colour, "linestyle": self.line, "marker": self.marker}
+
 
 def looks(strategies: Iterable[str]) -> dict[str, Look]:
     """A look for every rule, in their order; the arms' are fixed. Six colours by seven markers: 42 differ."""

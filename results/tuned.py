@@ -10,7 +10,6 @@ tuned (data hash, rounds, seeds, validation) stands beside the key and not in it
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +18,7 @@ import msgspec
 import yaml
 
 from results import ResultsError
-from results.names import slug
+from results.files import slug, write_anew
 from results.rules import LOSS, Rule
 
 FIXED_EPOCHS = "fixed-epochs"  # folder of winners whose local epochs were not tuned
@@ -190,13 +189,7 @@ def write(folder: Path, winner: Winner) -> Path:
         ResultsError: the folder cannot be written.
     """
     path = folder / f"{winner.name}.yaml"
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(_text(winner), "utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise ResultsError(f"{path}: cannot be written ({error.strerror}); choose another --results") from None
+    write_anew(path, _text(winner).encode())
     return path
 
 

@@ -12,7 +12,7 @@ from experiments.grid import Grid
 from experiments.plan import plan
 from experiments.spec import label_skewed
 from experiments.winners import Arms
-from results.names import slug
+from results.files import slug
 from results.store import Store
 
 

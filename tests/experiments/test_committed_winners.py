@@ -10,8 +10,8 @@ import pytest
 from experiments.grid import load_grid
 from experiments.search import BATCH, RANDOM_BATCHES, best, options_of, propose, rungs, space_of, trial_of
 from experiments.spec import RunSpec
-from experiments.study import FINALISTS, FOLDS, FRESH_SEED, SEED, Terms, key_of
-from experiments.winners import arms
+from experiments.study import FINALISTS, FOLDS, FRESH_SEED, SEED, Terms
+from experiments.winners import arms, key_of
 from results import tuned
 
 FOLDER = Path(__file__).parents[2] / "results" / "tuned"

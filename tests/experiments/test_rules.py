@@ -15,8 +15,8 @@ from experiments.grid import load_grid
 from experiments.notation import terms
 from experiments.run import run, sources
 from experiments.spec import RunSpec
-from experiments.study import cells_of, key_of
-from experiments.winners import arms
+from experiments.study import cells_of
+from experiments.winners import arms, key_of
 from results import tuned
 from results.rules import LOSS, rule
 from tests.experiments.problems import problem

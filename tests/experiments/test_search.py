@@ -13,7 +13,6 @@ from experiments.notation import build, parse
 from experiments.search import (
     BATCH,
     OWN,
-    SHARED,
     best,
     importance,
     options_of,
@@ -24,9 +23,9 @@ from experiments.search import (
     storage_of,
     survivors,
     trial_of,
-    untuned,
 )
 from experiments.spec import STRATEGIES, RunSpec
+from experiments.winners import SHARED, untuned
 from strategies.fedprox import FedProx
 
 NOTATIONS = sorted({text for cls in STRATEGIES.values() for text in cls.examples})

@@ -29,13 +29,14 @@ SMALL = ["run", "--dataset", "watch", "--rounds", "3", "--local-epochs", "1", "-
 PROC = "/proc/no"  # where nobody may make a folder, root neither
 
 
-def loaded_by(*arguments: str) -> set[str]:
-    """The modules that a command has imported when it ends."""
+def loaded_by(*arguments: str, status: int = 0) -> set[str]:
+    """The modules that a command has imported when it ends, which is with this status."""
     code = (
         "import json, sys\nfrom experiments.__main__ import main\n"
         f"status = main({list(arguments)!r})\nprint(json.dumps(sorted(sys.modules)))\nsys.exit(status)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -61,7 +62,13 @@ def test_looking_into_the_store_imports_the_store(tmp_path: Path) -> None:
 
 def test_a_dry_run_of_a_sweep_imports_no_report_and_starts_no_ray(tmp_path: Path) -> None:
     modules = loaded_by("sweep", "smoke", "--dry-run", "--results", str(tmp_path))
-    assert not {"torch", "scipy.stats", "pandas", "matplotlib", "ray"} & modules
+    assert not {"torch", "scipy.stats", "pandas", "matplotlib", "ray", "optuna"} & modules
+
+
+def test_a_report_imports_nothing_that_tunes(tmp_path: Path) -> None:
+    modules = loaded_by("report", "smoke", "--results", str(tmp_path), status=2)  # there are no runs
+    assert "results.report" in modules
+    assert not {"torch", "ray", "optuna"} & modules
 
 
 def test_a_warm_run_answers_in_two_and_a_half_seconds() -> None:

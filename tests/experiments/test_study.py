@@ -14,8 +14,9 @@ from experiments.plan import data_key
 from experiments.run import RunData, advance, deal_rows, run, set_up
 from experiments.search import storage_of
 from experiments.spec import RunSpec
-from experiments.study import FOLDS, SEED, Ask, Asking, Cell, Study, Terms, cells_of, key_of, several, value_at
+from experiments.study import FOLDS, SEED, Ask, Asking, Cell, Study, Terms, cells_of, several, value_at
 from experiments.tune import tune
+from experiments.winners import key_of
 from results import tuned
 from tests.experiments.problems import problem
 

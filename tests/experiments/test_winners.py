@@ -14,8 +14,7 @@ from experiments.commands.grids import tuning_command
 from experiments.errors import UserError
 from experiments.grid import load_grid
 from experiments.spec import RunSpec
-from experiments.study import key_of
-from experiments.winners import arms
+from experiments.winners import arms, key_of
 from results import tuned
 from results.tuned import Cost, Finalist, Trial, Winner
 from tests.experiments.problems import problem

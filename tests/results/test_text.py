@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from results.names import slug
+from results.files import slug
 from results.study import natural
 from results.text import digest, numbers, p_values, points, ranges, strategy_options
 
