@@ -30,14 +30,10 @@ class Figures:
 
     def look(self, section: str, row: str, column: str) -> float | None:
         """A cell's value, None if it was not measured. A section may be named by how it starts."""
-        return next(
-            (
-                cell.value
-                for cell in self.cells
-                if cell.section.startswith(section) and (cell.row, cell.column) == (row, column)
-            ),
-            None,
-        )
+        for cell in self.cells:
+            if cell.section.startswith(section) and (cell.row, cell.column) == (row, column):
+                return cell.value
+        return None
 
     def get(self, section: str, row: str, column: str) -> float:
         """A cell's value.

@@ -85,52 +85,25 @@ def run(command: list[str]) -> str:
     return done.stdout
 
 
-@dataclass(frozen=True)
-class Timed:
-    """A whole process: its seconds, those of its median round, and the framework's version."""
-
-    seconds: float
-    a_round: float
-    version: str
-
-
-def time_process(command: list[str]) -> Timed:
-    """Run a framework's script."""
-    started = perf_counter()
-    lines = run(command).splitlines()
-    seconds = perf_counter() - started
-    answer = json.loads(next(line for line in reversed(lines) if line.startswith('{"version"')))
-    return Timed(seconds, median(answer["rounds"]), answer["version"])
-
-
 def save_work(path: Path, work: Work, rounds: int) -> None:
     """The work as a file that any framework's script reads."""
-    np.savez(
-        path,
-        x=work.x,
-        y=work.y,
-        widths=np.array(work.widths),
-        clients=np.array(work.clients),
-        batch=np.array(work.batch),
-        lr=np.array(work.lr),
-        rounds=np.array(rounds),
-    )
+    numbers = {"widths": work.widths, "clients": work.clients, "batch": work.batch, "lr": work.lr, "rounds": rounds}
+    np.savez(path, x=work.x, y=work.y, **{name: np.array(value) for name, value in numbers.items()})
 
 
 def measure_frameworks(works: list[Work], figures: Figures, with_peers: bool) -> None:
-    """Flower on every work; fluke and pfl, if asked for, on the first model."""
+    """Flower on every work; fluke and pfl, if asked for, on the first model. What does not run becomes a note."""
     scripts = {FLOWER: [sys.executable, "-m", "experiments.bench.flower_app"]}
     for peer in PEERS if with_peers else ():
         try:
             scripts[peer.name] = [str(peer.python()), str(Path(__file__).parent / "peers" / peer.script)]
         except BenchError as reason:
-            figures.notes.append(str(reason))
-            progress(str(reason))
+            _note(figures, str(reason))
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         for work in works:
             small = work.widths == works[0].widths
             rounds = SHORT if small else 5
-            path = Path(folder) / f"{'-'.join(map(str, work.widths))}-{work.clients}.npz"
+            path = Path(folder) / f"{work.model}-{work.clients}.npz"
             save_work(path, work, rounds)
             for name, command in scripts.items():
                 if small or name == FLOWER:
@@ -139,18 +112,25 @@ def measure_frameworks(works: list[Work], figures: Figures, with_peers: bool) ->
 
 
 def _measure(name: str, command: list[str], work: Work, figures: Figures, whole: bool) -> None:
+    started = perf_counter()
     try:
-        timed = time_process(command)
+        lines = run(command).splitlines()
     except BenchError as reason:
-        figures.notes.append(f"{name} did not run on {work.name}: {reason}")
-        progress(figures.notes[-1])
+        _note(figures, f"{name} did not run on {work.name}: {reason}")
         return
-    figures.versions[name] = timed.version
-    figures.add(SECTION, f"{name}, a round", work.name, 1e3 * timed.a_round, "ms")
+    seconds = perf_counter() - started
+    answer = json.loads(next(line for line in reversed(lines) if line.startswith('{"version"')))
+    figures.versions[name], a_round = answer["version"], 1e3 * median(answer["rounds"])
+    figures.add(SECTION, f"{name}, a round", work.name, a_round, "ms")
     ours = figures.look("Training, a round", "our trainer", work.name)
     if ours is not None:
-        figures.add(SECTION, f"{name}, a round, over our trainer", work.name, 1e3 * timed.a_round / ours)
+        figures.add(SECTION, f"{name}, a round, over our trainer", work.name, a_round / ours)
     if whole:
-        hourly = 3600 / timed.seconds * (1 if name == FLOWER else CORES)
-        figures.add(SECTION, f"{name}, whole process", work.name, timed.seconds, "s")
+        hourly = 3600 / seconds * (1 if name == FLOWER else CORES)
+        figures.add(SECTION, f"{name}, whole process", work.name, seconds, "s")
         figures.add(SECTION, f"{name}, runs an hour on {CORES} cores", work.name, hourly)
+
+
+def _note(figures: Figures, text: str) -> None:
+    figures.notes.append(text)
+    progress(text)

@@ -43,9 +43,7 @@ def plain_loop(work: Work) -> Contestant:
                     layer.weight.copy_(matrix)
                     layer.bias.copy_(bias)
             optimizer = torch.optim.SGD(model.parameters(), lr=work.lr)
-            for rows, labels in zip(
-                torch.split(x[client], work.batch), torch.split(y[client], work.batch), strict=True
-            ):
+            for rows, labels in zip(x[client].split(work.batch), y[client].split(work.batch), strict=True):
                 optimizer.zero_grad()
                 functional.cross_entropy(model(rows), labels).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
@@ -114,36 +112,20 @@ def torch_batched(work: Work) -> Contestant:
 
 def numpy_products(work: Work) -> Callable[[], None]:
     """Forward, backward and step of every batch, by NumPy's BLAS, into room that is there already."""
-    x, _ = work.stacked()
-    matrices, batches = [matrix for matrix, _ in work.layers()], work.batches()
-    steps = [np.empty_like(matrix) for matrix in matrices]
-    h = [np.ones((work.batch, width), np.float32) for width in work.widths]
-    d = [np.ones((work.batch, width), np.float32) for width in work.widths]
-
-    def multiply() -> None:
-        for client in range(work.clients):
-            for batch in batches:
-                size = batch.stop - batch.start
-                below = x[client, batch]
-                inputs = [below]
-                for level, matrix in enumerate(matrices):
-                    below = np.matmul(below, matrix, out=h[level + 1][:size])
-                    inputs.append(below)
-                for level in range(len(matrices) - 1, -1, -1):
-                    np.matmul(inputs[level].T, d[level + 1][:size], out=steps[level])
-                    if level:
-                        np.matmul(d[level + 1][:size], matrices[level].T, out=d[level][:size])
-
-    return multiply
+    return _products(work, np.asarray, np.matmul)
 
 
 def torch_products(work: Work) -> Callable[[], None]:
     """The same by PyTorch's BLAS."""
-    x = torch.from_numpy(work.stacked()[0])
-    matrices, batches = [torch.from_numpy(matrix) for matrix, _ in work.layers()], work.batches()
-    steps = [torch.empty_like(matrix) for matrix in matrices]
-    h = [torch.ones(work.batch, width) for width in work.widths]
-    d = [torch.ones(work.batch, width) for width in work.widths]
+    return _products(work, torch.from_numpy, torch.mm)
+
+
+def _products(work: Work, of_numpy: Callable[[Any], Any], product: Callable[..., Any]) -> Callable[[], None]:
+    x = of_numpy(work.stacked()[0])
+    matrices, batches = [of_numpy(matrix) for matrix, _ in work.layers()], work.batches()
+    steps = [of_numpy(np.empty_like(matrix)) for matrix, _ in work.layers()]
+    h = [of_numpy(np.ones((work.batch, width), np.float32)) for width in work.widths]
+    d = [of_numpy(np.ones((work.batch, width), np.float32)) for width in work.widths]
 
     @torch.no_grad()
     def multiply() -> None:
@@ -153,12 +135,12 @@ def torch_products(work: Work) -> Callable[[], None]:
                 below = x[client, batch]
                 inputs = [below]
                 for level, matrix in enumerate(matrices):
-                    below = torch.mm(below, matrix, out=h[level + 1][:size])
+                    below = product(below, matrix, out=h[level + 1][:size])
                     inputs.append(below)
                 for level in range(len(matrices) - 1, -1, -1):
-                    torch.mm(inputs[level].T, d[level + 1][:size], out=steps[level])
+                    product(inputs[level].T, d[level + 1][:size], out=steps[level])
                     if level:
-                        torch.mm(d[level + 1][:size], matrices[level].T, out=d[level][:size])
+                        product(d[level + 1][:size], matrices[level].T, out=d[level][:size])
 
     return multiply
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -134,8 +133,6 @@ def measure(
 ) -> str:  # fmt: skip
     """As `bench`, on this data and these models."""
     torch.set_num_threads(1)
-    # Ray lowers the priority of its workers; on a machine with other work that would measure the other work.
-    os.environ.setdefault("RAY_worker_niceness", "0")
     progress(f"data: {data.about.title}")
     few, large = works(data, small, pilot)
     many = replace(few, clients=30)

@@ -8,7 +8,7 @@ norms, on batches drawn ahead, so that its data loader is not counted against it
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,8 +26,7 @@ from strategies.fedavg import FedAvg
 STEP = "Differential privacy: a round of {} steps a client"
 STEPS = 20
 SIGMA, CLIP = 1.0, 1.0
-BATCHES: tuple[int | str, ...] = (64, 256, "full")
-BARS = {64: (2.1, 1.8), 256: (1.45, 1.3), "full": (1.2, 1.12)}
+BARS: dict[int | str, tuple[float, float]] = {64: (2.1, 1.8), 256: (1.45, 1.3), "full": (1.2, 1.12)}  # by batch size
 OURS, OPEN, SECURE, TORCH = "dp_sgd", "the same in the open", "dp_sgd, secure_rng", "dp_sgd, noise of torch.randn"
 HOOKS, GHOST = "Opacus, hooks", "Opacus, ghost norms"
 PERSONS = "dp_sgd, unit=person"
@@ -36,7 +35,7 @@ PERSONS = "dp_sgd, unit=person"
 def measure_privacy(work: Work, figures: Figures, repeats: int) -> None:
     """Time a round of every contestant, for each batch size."""
     section = STEP.format(STEPS)
-    for batch in BATCHES:
+    for batch in BARS:
         progress(f"privacy: steps of {batch} rows")
         contestants: dict[str, Callable[[], object]] = {
             OPEN: _ours(work, batch, sigma=0.0, clip=None),
@@ -53,8 +52,7 @@ def measure_privacy(work: Work, figures: Figures, repeats: int) -> None:
         steps = STEPS * work.clients
         for name, spent in seconds.items():
             figures.add(section, name, f"batch {batch}", 1e3 * spent / steps, "ms a step")
-        for name in seconds:
-            figures.add(f"{section}, over", name, f"the open, {batch}", seconds[name] / seconds[OPEN])
+            figures.add(f"{section}, over", name, f"the open, {batch}", spent / seconds[OPEN])
         for name in set(seconds) & {HOOKS, GHOST, TORCH}:
             figures.add(section, f"dp_sgd over {name}", f"batch {batch}", seconds[OURS] / seconds[name])
         if batch == 64:
@@ -62,8 +60,9 @@ def measure_privacy(work: Work, figures: Figures, repeats: int) -> None:
 
 
 def _workloads(
-    work: Work, batch: int | str, sigma: float, clip: float | None, secure: bool, persons: bool
-) -> list[Workload]:
+    work: Work, batch: int | str, sigma: float = SIGMA, clip: float | None = CLIP, secure: bool = False,
+    persons: bool = False,
+) -> list[Workload]:  # fmt: skip
     size = work.rows if batch == "full" else int(batch)
     bounds = np.linspace(0, work.rows, 6).astype(np.int64) if persons else None
     divisor = 5.0 if persons else float(size)
@@ -72,16 +71,9 @@ def _workloads(
     return [Workload(np.arange(start, start + work.rows), STEPS, private) for start in starts]
 
 
-def _ours(
-    work: Work,
-    batch: int | str,
-    sigma: float = SIGMA,
-    clip: float | None = CLIP,
-    secure: bool = False,
-    persons: bool = False,
-) -> Callable[[], object]:
-    """A round of our trainer."""
-    trainer = _trainer(work, _workloads(work, batch, sigma, clip, secure, persons))
+def _ours(work: Work, batch: int | str, **options: Any) -> Callable[[], object]:
+    """A round of our trainer; `options` are those of `_workloads`."""
+    trainer = _trainer(work, _workloads(work, batch, **options))
     jobs, clients = [work.job(STEPS)] * work.clients, list(range(work.clients))
     return lambda: trainer.train(jobs, clients)
 
@@ -92,8 +84,7 @@ def _trainer(work: Work, workloads: list[Workload]) -> FusedTrainer:
 
 def _with_torch_noise(work: Work, batch: int | str) -> Callable[[], object]:
     """Our clipped steps, with noise as PyTorch draws it in the place of a stream cipher's."""
-    workloads = _workloads(work, batch, SIGMA, CLIP, secure=False, persons=False)
-    silent = [replace(one, private=replace(one.private, noise_multiplier=0.0)) for one in workloads]  # type: ignore[type-var]
+    silent = _workloads(work, batch, sigma=0.0)
     trainer, lr = _trainer(work, silent), work.lr
     empty = np.empty(0, np.float32)
 
@@ -143,23 +134,14 @@ def _opacus(work: Work, batch: int | str, ghost: bool) -> Callable[[], object]:
 def privacy_targets(figures: Figures) -> list[Target]:
     """The bars of the issue."""
     section = STEP.format(STEPS)
-    targets = [
-        Target(
-            f"dp_sgd over the same steps in the open, batch {batch}",
-            figures.look(f"{section}, over", OURS, f"the open, {batch}"),
-            *BARS[batch],
-        )
-        for batch in BATCHES
-    ]
-    for name, reach, stretch in ((HOOKS, 1 / 10, 1 / 15), (GHOST, 1 / 3, 1 / 3.5)):
-        targets.append(
-            Target(
-                f"dp_sgd over {name}, batch 64",
-                figures.look(section, f"dp_sgd over {name}", "batch 64"),
-                reach,
-                stretch,
-            )
-        )
-    secure = figures.look(section, "secure_rng over torch.randn", "batch 64")
-    targets.append(Target("secure_rng over torch.randn, batch 64", secure, 1.6, 1.3))
+    targets = []
+    for batch, bars in BARS.items():
+        over = figures.look(f"{section}, over", OURS, f"the open, {batch}")
+        targets.append(Target(f"dp_sgd over the same steps in the open, batch {batch}", over, *bars))
+    for name, reach, stretch in (
+        (f"dp_sgd over {HOOKS}", 1 / 10, 1 / 15),
+        (f"dp_sgd over {GHOST}", 1 / 3, 1 / 3.5),
+        ("secure_rng over torch.randn", 1.6, 1.3),
+    ):
+        targets.append(Target(f"{name}, batch 64", figures.look(section, name, "batch 64"), reach, stretch))
     return targets

@@ -28,11 +28,8 @@ def cores() -> int:
 
 def conditions(data: str, repeats: int, versions: Mapping[str, str]) -> list[str]:
     """What the figures were taken on, a line each."""
-    import numba
-    import scipy
-
-    libraries = {**provenance.versions(), "numba": numba.__version__, "scipy": scipy.__version__}
-    libraries |= {name: version for name, version in versions.items() if version not in libraries.values()}
+    libraries = provenance.versions()
+    libraries = libraries | {name: number for name, number in versions.items() if number not in libraries.values()}
     return [
         f"machine: {provenance.machine()}, {cores()} cores; one thread a process",
         f"versions: {', '.join(f'{name} {version}' for name, version in libraries.items())}",
@@ -95,14 +92,10 @@ def number(value: float, unit: str) -> str:
 def table(rows: list[list[str]]) -> str:
     """A Markdown table that reads well as plain text: first column to the left, others to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "| "
-        + " | ".join(f"{c:<{w}}" if k == 0 else f"{c:>{w}}" for k, (c, w) in enumerate(zip(row, widths, strict=True)))
-        + " |"
-        for row in rows
-    ]
-    rule = "| " + " | ".join("-" * w if k == 0 else "-" * (w - 1) + ":" for k, w in enumerate(widths)) + " |"
-    return "\n".join([lines[0], rule, *lines[1:]])
+    first, *others = widths
+    rule = ["-" * first, *("-" * (width - 1) + ":" for width in others)]
+    padded = [[row[0].ljust(first), *map(str.rjust, row[1:], others)] for row in rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (padded[0], rule, *padded[1:]))
 
 
 def write_csv(path: Path, figures: Figures) -> None:

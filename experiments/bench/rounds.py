@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from types import TracebackType
 
 from flwr.app import ConfigRecord, Message
 
@@ -73,18 +72,13 @@ class Federated:
         asked = self.server.configure_evaluate(self.number, self.arrays, ConfigRecord(), self.grid)
         self.server.aggregate_evaluate(self.number, self.grid.send_and_receive(asked))
 
-    def close(self) -> None:
-        """Let worker processes go."""
-        if self._holder:
-            self._holder.close()
-
     def __enter__(self) -> Federated:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def __exit__(self, *_: object) -> None:
+        """Let worker processes go."""
+        if self._holder:
+            self._holder.close()
 
     @property
     def _holder(self) -> KeyHolder | None:

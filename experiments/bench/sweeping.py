@@ -104,10 +104,10 @@ def measure_sweeps(work: Work, data: RunData, figures: Figures, runs: int, worke
     swept = []
     for count in workers:
         number = runs if count > 1 else max(8, runs // 4)
-        progress(f"a sweep of {number} runs on {count} worker{'s' if count > 1 else ''}")
+        column = f"{count} worker{'s' if count > 1 else ''}"
+        progress(f"a sweep of {number} runs on {column}")
         done = sweep_apart(short_runs(work, data, number), data, count)
         swept.append(done)
-        column = f"{count} worker{'s' if count > 1 else ''}"
         figures.add(SECTION, "runs", column, number)
         figures.add(SECTION, "runs a minute, start to end", column, 60 * number / done.seconds)
         figures.add(SECTION, "runs a minute, warm", column, done.a_minute)
@@ -220,10 +220,9 @@ class Arrivals(Store):
         self.started, self.lines = perf_counter(), list[tuple[float, float, float, int]]()
 
     def put(self, record: RunRecord) -> Path:
-        wall, cpu = record.cost.wall_s, record.cost.cpu_s
-        if record.status != "ok" or wall is None or cpu is None:
+        if record.status != "ok":
             raise RuntimeError(f"a run of the bench is {record.status}: {record.error}")
-        self.lines.append((perf_counter() - self.started, wall, cpu, len(record.rounds)))
+        self.lines.append((perf_counter() - self.started, record.cost.wall_s, record.cost.cpu_s, len(record.rounds)))
         return super().put(record)
 
 

@@ -59,7 +59,7 @@ def targets(figures: Figures, few: Work, many: Work, pilot: Work, sweep_column: 
     found += [
         Target(large, _cell(figures, PLAIN, pilot), 0.7, 0.55),
         Target(f"training, {many.clients} clients over {few.clients}", growth, 1.2, 1.05),
-        Target("evaluation over its forward products", look("Evaluation", "ratio", _widths(few)), 1.3),
+        Target("evaluation over its forward products", look("Evaluation", "ratio", few.model), 1.3),
     ]
     for work, share in ((few, 5), (many, 10)):
         share_of = look("A run of", "Flower and messages, of training", work.name)
@@ -72,13 +72,9 @@ def _of_sweeps(figures: Figures, few: Work, column: str | None) -> list[Target]:
         return figures.look(SWEEP, row, column) if column else None
 
     floor = figures.look("A run of", "products alone", few.name)
+    alone = f"a run of {ROUNDS} rounds in a sweep, over its products alone"
     found = [
-        Target(
-            f"a run of {ROUNDS} rounds in a sweep, over its products alone",
-            _over(seen(f"a worker's time for {ROUNDS} rounds"), floor),
-            1.7,
-            1.4,
-        ),
+        Target(alone, _over(seen(f"a worker's time for {ROUNDS} rounds"), floor), 1.7, 1.4),
         Target("the same by core time", _over(seen(f"core time of {ROUNDS} rounds"), floor), 1.7, 1.4),
     ]
     cores = int(column.split()[0]) if column else CORES
@@ -96,10 +92,6 @@ def _of_sweeps(figures: Figures, few: Work, column: str | None) -> list[Target]:
 
 def _cell(figures: Figures, base: str, work: Work) -> float | None:
     return figures.look(f"Training, over the {base}", OURS, work.name)
-
-
-def _widths(work: Work) -> str:
-    return "-".join(map(str, work.widths))
 
 
 def _over(a: float | None, b: float | None) -> float | None:

@@ -57,17 +57,17 @@ def measure_evaluation(works: Sequence[Work], data: RunData, figures: Figures, r
     """Scoring a model on the test rows, over the forward products of the same rows."""
     assert data.test is not None
     for work in works:
-        progress(f"evaluation: {'-'.join(map(str, work.widths))}")
+        progress(f"evaluation: {work.model}")
         models = work.first()[None]
         evaluator = Evaluator(work.spec().model, work.widths[-1], (work.widths[0],), data.test, ())
         contestants: dict[str, Callable[[], object]] = {"ours": lambda m=models, e=evaluator: e(m)}  # type: ignore[misc]
         contestants |= kernels.forward_products(work, data.test.x)
         seconds = interleave(contestants, 2 * repeats)
         ours, floor = seconds.pop("ours"), min(seconds.values())
-        section, column = f"Evaluation of {len(data.test)} rows", "-".join(map(str, work.widths))
-        figures.add(section, "our evaluation", column, 1e3 * ours, "ms")
-        figures.add(section, "forward products alone", column, 1e3 * floor, "ms")
-        figures.add(section, "ratio", column, ours / floor)
+        section = f"Evaluation of {len(data.test)} rows"
+        figures.add(section, "our evaluation", work.model, 1e3 * ours, "ms")
+        figures.add(section, "forward products alone", work.model, 1e3 * floor, "ms")
+        figures.add(section, "ratio", work.model, ours / floor)
 
 
 class Stopwatch:

@@ -37,9 +37,14 @@ class Work:
     lr: float = 0.05
 
     @property
+    def model(self) -> str:
+        """Its widths, as in `561-128-64-6`."""
+        return "-".join(map(str, self.widths))
+
+    @property
     def name(self) -> str:
         """As a column is headed."""
-        return f"{'-'.join(map(str, self.widths))}, {self.clients} clients"
+        return f"{self.model}, {self.clients} clients"
 
     @property
     def rows(self) -> int:
@@ -69,8 +74,7 @@ class Work:
     def first(self) -> NDArray[np.float32]:
         """First weights (d,), a layer a block (inputs + 1, outputs)."""
         rng = stream(0, Purpose.INITIAL_WEIGHTS)
-        w: NDArray[np.float32] = self.spec().model.first_weights((self.widths[0],), self.widths[-1], rng)
-        return w
+        return np.asarray(self.spec().model.first_weights((self.widths[0],), self.widths[-1], rng))
 
     def job(self, steps: int | None = None) -> Job:
         """A client's training in a round, of one epoch unless said otherwise."""
