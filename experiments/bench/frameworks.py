@@ -87,8 +87,16 @@ def run(command: list[str]) -> str:
 
 def save_work(path: Path, work: Work, rounds: int) -> None:
     """The work as a file that any framework's script reads."""
-    numbers = {"widths": work.widths, "clients": work.clients, "batch": work.batch, "lr": work.lr, "rounds": rounds}
-    np.savez(path, x=work.x, y=work.y, **{name: np.array(value) for name, value in numbers.items()})
+    np.savez(
+        path,
+        x=work.x,
+        y=work.y,
+        widths=np.array(work.widths),
+        clients=np.array(work.clients),
+        batch=np.array(work.batch),
+        lr=np.array(work.lr),
+        rounds=np.array(rounds),
+    )
 
 
 def measure_frameworks(works: list[Work], figures: Figures, with_peers: bool) -> None:

@@ -43,7 +43,9 @@ def plain_loop(work: Work) -> Contestant:
                     layer.weight.copy_(matrix)
                     layer.bias.copy_(bias)
             optimizer = torch.optim.SGD(model.parameters(), lr=work.lr)
-            for rows, labels in zip(x[client].split(work.batch), y[client].split(work.batch), strict=True):
+            for rows, labels in zip(
+                torch.split(x[client], work.batch), torch.split(y[client], work.batch), strict=True
+            ):
                 optimizer.zero_grad()
                 functional.cross_entropy(model(rows), labels).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()

@@ -12,6 +12,7 @@ import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from statistics import median
 from time import perf_counter, process_time
 
@@ -65,7 +66,7 @@ def measure_updates(
         packing = Packing(len(work.first()), 16, key.public.capacity)
         with Cryptor(key, "full") as cryptor:
             payload = cryptor.encrypt(packing.pack(np.zeros(packing.count, np.uint32), 1))
-        figures.add(UPDATE, "decrypt a sum", kind, _cpu(lambda p=payload, k=key: k.decrypt(p), repeats), "s")
+        figures.add(UPDATE, "decrypt a sum", kind, _cpu(partial(key.decrypt, payload), repeats), "s")
     large = _encrypt(keys["safe"], "full", len(pilot.first()), 16, max(1, repeats // 3))
     figures.add(UPDATE, f"encrypt, full, {pilot.model}", "safe", large, "s")
     for bits in (16, 12):

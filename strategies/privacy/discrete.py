@@ -21,11 +21,12 @@ integer below b with a, and that integer comes of 62 bits by rejection. Where th
 **Range.** For s^2 = n / m with 1/4 <= s^2 and n <= 2^47 every number fits 63 bits, unless one coin runs to k = 2^14 or
 one sample to step 2^14, which happens with a probability below 10^-10000. Outside of this range it is refused.
 
-**Tail.** Z is sub-Gaussian, P(|Z| > c s) <= 2 exp(-c^2 / 2): 5.2e-18 at c = 9, 3.9e-22 at 10. Under encryption a share
-is clamped to `share_bound` = ceil(10 s), so that a slot never overflows into its neighbour. That any share of a run is
-clamped has a probability of tau <= 1.2e-13 (80,582 slots, four offices, 1,000 rounds), and adds (1 + e^epsilon) tau to
-delta: 3.7e-10 at epsilon 8, 1.1e-6 at 16. At 9 s it would be 15,000 times that. Where it would be more than a
-thousandth of delta, nothing is promised (`clamps_show`).
+**Tail.** Under encryption a share is clamped to b = ceil(10 s), so that a slot never overflows into its neighbour. With
+c = 10, P(|Z| > b) <= 2 exp(-c^2 / 2) / (c sqrt(2 pi)) = 1.54e-23: the weights of z > b sum to at most their integral
+from b on, which is at most exp(-c^2 / 2) s / c, and all weights to at least sqrt(2 pi) s (Poisson summation). That any
+share of a run is clamped has a probability of tau <= 5.0e-15 (80,582 slots, four offices, 1,000 rounds), and adds
+(1 + e^epsilon) tau to delta: 1.5e-11 at epsilon 8, 4.4e-8 at 16. At 9 s it would be 15,000 times that. Where it would
+be more than a thousandth of delta, nothing is promised (`clamps_show`).
 
 How long a sample takes depends on its value, by some nanoseconds of the ten milliseconds of a model.
 """
@@ -57,7 +58,7 @@ _BLOCK = 1 << 14  # random integers drawn at once: they stay in the cache
 
 def clamps_show(epsilon: float, delta: float, numbers: int) -> bool:
     """Whether clamping adds more than a thousandth to delta: (1 + e^epsilon) tau, of a run with so many numbers."""
-    tau = 2 * math.exp(-(TAIL**2) / 2) * numbers
+    tau = 2 * math.exp(-(TAIL**2) / 2) / (TAIL * math.sqrt(2 * math.pi)) * numbers
     return epsilon > 700 or (1 + math.exp(epsilon)) * tau > 1e-3 * delta
 
 

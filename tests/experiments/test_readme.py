@@ -11,7 +11,7 @@ import pytest
 
 import strategies
 from experiments import registry
-from experiments.grid import FOLDER
+from experiments.grid import FOLDER, load_grid
 from experiments.run import run
 from tests.experiments.problems import problem
 
@@ -49,8 +49,11 @@ def test_targets_and_grids_exist() -> None:
     targets = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for target in set(re.findall(r"\bmake ([a-z-]+)", README)) - {"help"}:
         assert f"make {target} " in targets
-    for grid in FOLDER.glob("*.yaml"):
-        assert f"| `{grid.stem}` |" in README
+    rows = dict(re.findall(r"^\| `([\w-]+)` \| .* \| ([\d,]+) \|$", README, re.MULTILINE))
+    for name in (path.stem for path in FOLDER.glob("*.yaml") if path.stem != "baselines"):
+        grid = load_grid(name)
+        told = int(rows[name].replace(",", ""))
+        assert told == len(grid.specs()) * (2 if grid.tuned == "both" else 1), name
 
 
 def test_files_and_pictures_exist() -> None:
