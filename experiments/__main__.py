@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments import ANY_PATH, PATH_VARIABLES
+from experiments.config.errors import UserError
+from experiments.config.spec import RunSpec
 from experiments.data import DataError
-from experiments.errors import UserError
-from experiments.spec import RunSpec
 from partitions import PartitionError
 from results import ResultsError
 from strategies import StrategyError

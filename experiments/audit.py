@@ -34,8 +34,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.config.errors import UserError
 from experiments.engines import inprocess
-from experiments.errors import UserError
 from experiments.seeds import Purpose, stream
 from experiments.training.evaluation import Rows, row_losses
 from strategies import Workload
@@ -46,9 +46,9 @@ from strategies.privacy.plan import person_bounds
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from experiments.config.spec import RunSpec
     from experiments.federation import Outcome
     from experiments.run import RunData, Sides
-    from experiments.spec import RunSpec
     from experiments.training.clients import ClientSide
     from partitions import Deal
     from strategies import Strategy

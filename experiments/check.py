@@ -14,7 +14,7 @@ from time import perf_counter
 from msgspec.structs import replace
 
 from experiments import provenance
-from experiments.errors import UserError
+from experiments.config.errors import UserError
 from experiments.repeat import GRID, Cells, Part, cell_of, outcomes, prepare
 from experiments.run import nested
 from results.baselines import Baselines, Cell, CellKey, Jitter, Outcome, Outcomes, jitter, read, write

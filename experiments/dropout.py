@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from experiments.errors import UserError
+from experiments.config.errors import UserError
 from experiments.seeds import Purpose, stream
 
 PHASES = ("keys", "shares", "update", "unmask")  # in the order of a round

@@ -33,7 +33,7 @@ from strategies.base import Federation, Letter, Memory, Prepared, Round, Strateg
 if TYPE_CHECKING:
     from flwr.serverapp.strategy import Strategy as FlowerStrategy
 
-    from experiments.spec import RunSpec
+    from experiments.config.spec import RunSpec
 
 
 Score = Callable[[int, ArrayRecord, MetricRecord | None, MetricRecord | None], None]

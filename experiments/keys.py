@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
-from experiments.spec import RunSpec
+from experiments.config.spec import RunSpec
 from strategies.protection.base import Protected
 from strategies.protection.keys import Keys as Keys  # also of this module, where other parts look for it
 from strategies.protection.vault import Vault, make_vault

@@ -27,12 +27,12 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result
 from numpy.typing import ArrayLike, NDArray
 
+from experiments.config.errors import UserError
+from experiments.config.spec import RunSpec
 from experiments.engines.flower import arrays_in
 from experiments.engines.simulation import ContextMemory
-from experiments.errors import UserError
 from experiments.federation import Outcome
 from experiments.run import About, RunData, Sides, set_up
-from experiments.spec import RunSpec
 from experiments.training import machine_code
 from experiments.training.clients import Clients
 from experiments.training.evaluation import Evaluator, Rows, from_metrics

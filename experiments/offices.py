@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments.errors import UserError
+from experiments.config.errors import UserError
 
 OFFICES = ("CBS", "ISTAT", "ONS", "STATCAN")
 

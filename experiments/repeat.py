@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from experiments import plan, provenance
+from experiments.config.errors import UserError
+from experiments.config.grid import load_grid
+from experiments.config.spec import RunSpec
 from experiments.data.uci_har import at_hand
-from experiments.errors import UserError
-from experiments.grid import load_grid
 from experiments.plan import Loaded, data_key, load_data
-from experiments.spec import RunSpec
 from experiments.sweep import sweep
 from partitions import PartitionError
 from results.baselines import Baselines, CellKey, Outcome

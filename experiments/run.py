@@ -23,15 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments import provenance
+from experiments.config.errors import UserError
+from experiments.config.notation import canonical
+from experiments.config.spec import DEFAULT_CLIENTS, RunSpec
 from experiments.data.dataset import Dataset, split
 from experiments.engines import engine as engine_of
 from experiments.engines.grid import cohort_of
-from experiments.errors import UserError
 from experiments.federation import Checkpoint, Outcome, ServerSide
-from experiments.notation import canonical
 from experiments.offices import OFFICES
 from experiments.seeds import Purpose, sequence, stream
-from experiments.spec import DEFAULT_CLIENTS, RunSpec
 from experiments.training.clients import ClientSide, measured
 from experiments.training.evaluation import Evaluation, Rows
 from experiments.training.schedule import learning_rate, steps_a_round

@@ -26,9 +26,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from experiments.errors import UserError
-from experiments.notation import canonical
-from experiments.spec import RunSpec
+from experiments.config.errors import UserError
+from experiments.config.notation import canonical
+from experiments.config.spec import RunSpec
 from experiments.winners import SHARED, own_of
 from strategies import Strategy
 

@@ -20,9 +20,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments import provenance, search
-from experiments.errors import UserError
+from experiments.config.errors import UserError
+from experiments.config.spec import RunSpec
 from experiments.run import LAST_ROUNDS, sources
-from experiments.spec import RunSpec
 from experiments.training.schedule import steps_a_round
 from experiments.winners import key_of
 from results import tuned

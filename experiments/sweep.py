@@ -16,11 +16,11 @@ from types import MappingProxyType
 from typing import Any
 
 from experiments import provenance
-from experiments.errors import UserError
+from experiments.config.errors import UserError
+from experiments.config.spec import RunSpec
 from experiments.plan import DataKey, data_key
 from experiments.progress import Progress
 from experiments.run import RunData, attempt, failed
-from experiments.spec import RunSpec
 from results.record import RunRecord
 from results.store import Store
 from strategies.protection.keys import Keys

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.errors import UserError
+from experiments.config.errors import UserError
+from experiments.config.spec import RunSpec
 from experiments.federation import Checkpoint
 from experiments.plan import DataKey, data_key
 from experiments.progress import Progress
 from experiments.run import RunData, advance, failed, sources
-from experiments.spec import RunSpec
 from experiments.study import Ask, Asking, Cell, Study, Terms
 from experiments.sweep import connect
 from results import tuned

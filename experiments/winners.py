@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.errors import UserError
-from experiments.notation import canonical, nearest
-from experiments.spec import RunSpec
+from experiments.config.errors import UserError
+from experiments.config.notation import canonical, nearest
+from experiments.config.spec import RunSpec
 from results import tuned
 from results.rules import rule
 from strategies import Strategy

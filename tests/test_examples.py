@@ -14,14 +14,14 @@ import pytest
 import torch
 from flwr.app import ArrayRecord
 
+from experiments.config.errors import UserError
+from experiments.config.spec import RunSpec
 from experiments.data import load
 from experiments.engines import flower
 from experiments.engines.flower import Adapter, InProcessGrid
-from experiments.errors import UserError
 from experiments.federation import PlainServer
 from experiments.lift import Lifted, lift, make_keys
 from experiments.run import prepare, resolved, run, run_models
-from experiments.spec import RunSpec
 from strategies import Federation, StrategyError
 from strategies.maths.streams import ProtectionError
 from tests.experiments.problems import SMALL, dataset

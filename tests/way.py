@@ -16,8 +16,8 @@ from types import FrameType
 from typing import Any
 
 from experiments import federation
+from experiments.config.spec import RunSpec
 from experiments.run import run_models
-from experiments.spec import RunSpec
 from tests.experiments.problems import problem
 
 ROOT = Path(__file__).parents[1]

@@ -34,9 +34,9 @@ from experiments.bench.clock import median_interval, pinned, progress
 from experiments.bench.figures import Figures
 from experiments.bench.sweeping import ROOT
 from experiments.bench.targets import Target
-from experiments.errors import UserError
+from experiments.config.errors import UserError
+from experiments.config.spec import RunSpec
 from experiments.plan import data_key, load_data
-from experiments.spec import RunSpec
 from strategies.protection.base import Protected
 from strategies.protection.vault import make_vault
 

@@ -18,7 +18,7 @@ from experiments.bench.sweeping import measure_sweeps
 from experiments.bench.targets import Target, targets
 from experiments.bench.training import measure_evaluation, measure_runs, measure_training
 from experiments.bench.work import Work, measured_data
-from experiments.errors import UserError
+from experiments.config.errors import UserError
 from experiments.run import RunData
 
 SMALL, PILOT = (561, 128, 64, 6), ((561, 512, 512, 6), (561, 437, 312, 6))

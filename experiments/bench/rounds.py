@@ -12,10 +12,10 @@ from dataclasses import replace
 
 from flwr.app import ConfigRecord, Message
 
+from experiments.config.spec import RunSpec
 from experiments.engines import inprocess
 from experiments.engines.flower import array_bytes
 from experiments.run import RunData, deal_rows, resolved, set_up
-from experiments.spec import RunSpec
 from strategies.protection.keys import Keys
 from strategies.protection.protocol import KeyHolder
 

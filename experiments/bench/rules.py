@@ -11,9 +11,9 @@ from statistics import median
 from experiments.bench.clock import median_interval, pinned, progress
 from experiments.bench.figures import Figures
 from experiments.bench.targets import Target
+from experiments.config.spec import RunSpec
 from experiments.plan import data_key, load_data
 from experiments.run import run
-from experiments.spec import RunSpec
 
 SECTION = "Rules: training seconds of a run"
 BASE, SCAFFOLD, ADJUSTED = "fedavg", "scaffold", "fedavg + logit_adjusted(tau=1)"

@@ -20,10 +20,10 @@ from time import perf_counter
 from typing import Any
 
 import experiments
+from experiments.config.spec import RunSpec
 from experiments.keys import Keys
 from experiments.plan import data_key, load_data
 from experiments.run import RunData, run
-from experiments.spec import RunSpec
 
 
 @cache

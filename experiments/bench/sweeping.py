@@ -21,9 +21,9 @@ from time import perf_counter
 from experiments.bench.clock import progress
 from experiments.bench.figures import Figures
 from experiments.bench.work import ROUNDS, SHORT, Work
+from experiments.config.spec import RunSpec
 from experiments.plan import data_key
 from experiments.run import RunData, resolved
-from experiments.spec import RunSpec
 from experiments.sweep import sweep
 from results.record import RunRecord
 from results.store import Store

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.config.spec import RunSpec
 from experiments.data import load_default
 from experiments.run import About, RunData, prepare
 from experiments.seeds import Purpose, stream
-from experiments.spec import RunSpec
 from experiments.training.evaluation import Rows
 from experiments.training.schedule import job, steps_a_round
 from strategies.base import Job, Workload

@@ -8,8 +8,8 @@ from pathlib import Path
 from shlex import join
 
 from experiments.commands import say
-from experiments.errors import UserError
-from experiments.grid import Grid, load_grid
+from experiments.config.errors import UserError
+from experiments.config.grid import Grid, load_grid
 from experiments.plan import Loaded, load_data
 from experiments.winners import Arms, arms
 

@@ -7,11 +7,11 @@ import dataclasses
 import inspect
 import sys
 
+from experiments.config.errors import UserError
+from experiments.config.grid import FOLDER, load_grid
+from experiments.config.notation import canonical, nearest, registry_name
+from experiments.config.spec import CORRUPTIONS, LOSSES, PARTITIONS, STRATEGIES
 from experiments.data import SOURCES
-from experiments.errors import UserError
-from experiments.grid import FOLDER, load_grid
-from experiments.notation import canonical, nearest, registry_name
-from experiments.spec import CORRUPTIONS, LOSSES, PARTITIONS, STRATEGIES
 
 
 def main(options: argparse.Namespace) -> int:

@@ -7,10 +7,10 @@ from hashlib import sha256
 from pathlib import Path
 
 from experiments.commands.grids import load_grid_with_data
-from experiments.errors import UserError
-from experiments.grid import Grid
+from experiments.config.errors import UserError
+from experiments.config.grid import Grid
+from experiments.config.spec import label_skewed
 from experiments.plan import plan
-from experiments.spec import label_skewed
 from experiments.winners import Arms
 from results.files import slug
 from results.store import Store

@@ -7,13 +7,13 @@ import dataclasses
 from pathlib import Path
 
 from experiments.commands import say
+from experiments.config.errors import UserError
+from experiments.config.spec import RunSpec
 from experiments.describe import describe
 from experiments.engines import engine as check_engine
-from experiments.errors import UserError
 from experiments.keys import keys_of_run
 from experiments.plan import check, data_key, load_data
 from experiments.run import attempt, save, sources
-from experiments.spec import RunSpec
 from results.record import Key, encode
 from results.store import Store
 

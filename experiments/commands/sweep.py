@@ -8,9 +8,9 @@ from collections import Counter
 from experiments.commands import say
 from experiments.commands.grids import check_workers, load_grid_with_data
 from experiments.commands.report import report_folder, write_report
+from experiments.config.errors import UserError
+from experiments.config.grid import Grid
 from experiments.engines import engine as check_engine
-from experiments.errors import UserError
-from experiments.grid import Grid
 from experiments.keys import keys_of_sweep, sampled_runs
 from experiments.plan import Loaded, Plan, check, estimate, plan
 from experiments.sweep import Summary

@@ -10,9 +10,9 @@ from time import perf_counter
 
 from experiments.commands import say
 from experiments.commands.grids import check_workers
+from experiments.config.errors import UserError
+from experiments.config.grid import load_grid
 from experiments.describe import percent
-from experiments.errors import UserError
-from experiments.grid import load_grid
 from experiments.plan import check, load_data
 from experiments.search import storage_of
 from experiments.study import Cell, Terms, cells_of, runs_to_check, several

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from experiments.config.errors import UserError
+from experiments.config.notation import build, parse
+from experiments.config.registry import Folder
 from experiments.data.dataset import FORMS, DataError, DataNotFound, Dataset, Source, split
-from experiments.errors import UserError
-from experiments.notation import build, parse
-from experiments.registry import Folder
 
 __all__ = ["FORMS", "SOURCES", "DataError", "DataNotFound", "Dataset", "Source", "load", "load_default", "split"]
 

@@ -14,7 +14,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from experiments.errors import UserError
+from experiments.config.errors import UserError
 
 ENGINES = ("inprocess", "simulation")
 

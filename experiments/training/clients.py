@@ -44,8 +44,8 @@ from strategies.base import (
 if TYPE_CHECKING:
     from flwr.app import Message
 
+    from experiments.config.spec import RunSpec
     from experiments.federation import Outcome
-    from experiments.spec import RunSpec
     from experiments.training.fused import FusedTrainer
     from experiments.training.local import ReferenceTrainer
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from experiments.errors import UserError
+from experiments.config.errors import UserError
 
 
 class Flat:

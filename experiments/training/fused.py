@@ -20,7 +20,7 @@ from experiments.training.schedule import batch_size, epoch_orders, terms_of
 from strategies.base import Job, Part, Strategy, Update, Workload
 
 if TYPE_CHECKING:
-    from experiments.spec import RunSpec
+    from experiments.config.spec import RunSpec
 
 Floats = NDArray[np.float32]
 ALL = np.empty(0, np.bool_)  # the mask of a whole model

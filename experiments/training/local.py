@@ -22,14 +22,14 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from experiments.errors import UserError
+from experiments.config.errors import UserError
 from experiments.training.flat import Flat
 from experiments.training.losses.base import NO_TERMS
 from experiments.training.schedule import batch_size, epoch_orders, terms_of
 from strategies.base import Job, Part, Strategy, Update, Workload
 
 if TYPE_CHECKING:
-    from experiments.spec import RunSpec
+    from experiments.config.spec import RunSpec
 
 
 ALL = np.empty(0, np.bool_)  # the mask of a whole model

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from numba.core.event import Event, Listener, install_listener
 
 if TYPE_CHECKING:
-    from experiments.spec import RunSpec
+    from experiments.config.spec import RunSpec
 
 # Seconds of one core that compiling a module's kernels took, on an AMD EPYC. A module stands below those it imports.
 SECONDS = {

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.errors import UserError
+from experiments.config.errors import UserError
 
 if TYPE_CHECKING:
     from torch import nn

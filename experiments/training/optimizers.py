@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from experiments.errors import UserError
+from experiments.config.errors import UserError
 
 if TYPE_CHECKING:
     import torch

@@ -20,7 +20,7 @@ from experiments.training import ghost
 from strategies.privacy.noise import NoiseStream, stream_of, words_for
 
 if TYPE_CHECKING:
-    from experiments.spec import RunSpec
+    from experiments.config.spec import RunSpec
     from experiments.training.fused import FusedTrainer
     from strategies.base import Workload
 

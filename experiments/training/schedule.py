@@ -19,7 +19,7 @@ from experiments.training.losses.base import NO_TERMS, Terms
 from strategies.base import Job, Workload
 
 if TYPE_CHECKING:
-    from experiments.spec import RunSpec
+    from experiments.config.spec import RunSpec
 
 Rows = NDArray[np.int64]
 

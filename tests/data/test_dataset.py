@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from experiments import data
+from experiments.config.errors import UserError
 from experiments.data import SOURCES, DataError, DataNotFound, Dataset, load, load_default, split, uci_har
 from experiments.data.dataset import content_hash
-from experiments.errors import UserError
 from partitions.folds import Fold
 
 

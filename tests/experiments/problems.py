@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from experiments.config.spec import RunSpec
 from experiments.data.dataset import Dataset
 from experiments.run import RunData, prepare, resolved
-from experiments.spec import RunSpec
 
 SMALL = {"model": "mlp(hidden=[8])", "rounds": 3, "batch_size": 16, "min_examples": 8, "client_lr": 0.2}
 

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from experiments.config.spec import RunSpec
 from experiments.data.dataset import Dataset
 from experiments.run import deal_rows, prepare, resolved, set_up
 from experiments.seeds import Purpose
-from experiments.spec import RunSpec
 from experiments.training import fused, private
 from experiments.training.clients import ClientSide
 from experiments.training.schedule import job

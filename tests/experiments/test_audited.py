@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from experiments import audit
 from experiments.__main__ import main
 from experiments.audit import Canaries, attack, log_odds, plan, windows
-from experiments.errors import UserError
+from experiments.config.errors import UserError
+from experiments.config.spec import RunSpec
 from experiments.run import RunData, deal_rows, prepare, resolved, run, run_models, set_up
-from experiments.spec import RunSpec
 from experiments.training.evaluation import Rows, row_losses
 from partitions import Deal
 from results.frame import _cells

@@ -4,8 +4,8 @@ import pickle
 
 import pytest
 
+from experiments.config.spec import STRATEGIES
 from experiments.run import advance, run
-from experiments.spec import STRATEGIES
 from results.record import RunRecord
 from tests.experiments.problems import problem
 

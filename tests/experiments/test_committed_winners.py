@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from experiments.grid import load_grid
+from experiments.config.grid import load_grid
+from experiments.config.spec import RunSpec
 from experiments.search import BATCH, RANDOM_BATCHES, best, options_of, propose, rungs, space_of, trial_of
-from experiments.spec import RunSpec
 from experiments.study import FINALISTS, FOLDS, FRESH_SEED, SEED, Terms
 from experiments.winners import arms, key_of
 from results import tuned

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from experiments.__main__ import main
+from experiments.config.errors import UserError
+from experiments.config.spec import CORRUPTIONS, RunSpec
 from experiments.data.corruption.label_noise import LabelNoise
-from experiments.errors import UserError
 from experiments.plan import Loaded, check, data_key
 from experiments.run import advance, corrupted, deal_rows, run, set_up, sources
-from experiments.spec import CORRUPTIONS, RunSpec
 from results.record import encode
 from tests.experiments.problems import problem
 

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from experiments.config.errors import UserError
+from experiments.config.notation import canonical
+from experiments.config.spec import RunSpec
 from experiments.describe import describe
 from experiments.dropout import PHASES, Drop
 from experiments.engines import inprocess
 from experiments.engines.grid import OrderedGrid
-from experiments.errors import UserError
-from experiments.notation import canonical
 from experiments.plan import check, load_data
 from experiments.run import attempt, deal_rows, run, run_models, set_up
-from experiments.spec import RunSpec
 from tests.experiments.problems import problem
 from tests.strategies.stages import Letter, case, result
 from tests.strategies.vaults import PROTECTED

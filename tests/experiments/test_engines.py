@@ -15,6 +15,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, Met
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg as FlowerFedAvg
 
+from experiments.config.errors import UserError
 from experiments.engines import engine, flower, inprocess, simulation
 from experiments.engines.flower import (
     InProcessGrid,
@@ -27,7 +28,6 @@ from experiments.engines.flower import (
     counts_record,
 )
 from experiments.engines.grid import OrderedGrid, update_lengths, who_is_who
-from experiments.errors import UserError
 from experiments.provenance import ROOT
 from experiments.run import Sides, deal_rows, set_up
 from experiments.training.clients import ClientSide, PlainOffices

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from experiments.config.spec import STRATEGIES, RunSpec
 from experiments.data import load
 from experiments.engines import inprocess
 from experiments.provenance import ROOT
 from experiments.run import deal_rows, prepare, resolved, run, set_up
 from experiments.seeds import Purpose, stream
-from experiments.spec import STRATEGIES, RunSpec
 from experiments.training.clients import trainer
 from experiments.training.evaluation import Evaluator, Rows, by_module
 from experiments.training.flat import first_weights

@@ -8,8 +8,8 @@ import pytest
 
 from experiments.__main__ import parser
 from experiments.commands.report import report_folder
-from experiments.errors import UserError
-from experiments.grid import FOLDER, load_grid
+from experiments.config.errors import UserError
+from experiments.config.grid import FOLDER, load_grid
 
 
 def write(tmp_path: Path, text: str) -> str:

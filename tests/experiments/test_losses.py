@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from experiments.errors import UserError
+from experiments.config.errors import UserError
 from experiments.run import deal_rows, run, run_models, set_up
 from experiments.training.clients import trainer
 from experiments.training.losses.base import Loss, Terms

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.errors import UserError
-from experiments.notation import Call, build, canonical, parse
-from experiments.spec import PARTITIONS, STRATEGIES
+from experiments.config.errors import UserError
+from experiments.config.notation import Call, build, canonical, parse
+from experiments.config.spec import PARTITIONS, STRATEGIES
 
 
 @dataclass(frozen=True)

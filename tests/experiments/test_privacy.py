@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from flwr.app import Message
 
+from experiments.config.errors import UserError
+from experiments.config.notation import build, canonical, parse
+from experiments.config.spec import STRATEGIES, RunSpec
 from experiments.describe import describe
 from experiments.engines import inprocess
-from experiments.errors import UserError
-from experiments.notation import build, canonical, parse
 from experiments.plan import Loaded, check, data_key
 from experiments.run import advance, deal_rows, run, set_up
 from experiments.search import space_of
-from experiments.spec import STRATEGIES, RunSpec
 from experiments.training.clients import SPENT, Clients
 from results.record import RunRecord
 from results.report import report

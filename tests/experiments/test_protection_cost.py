@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from experiments.config.spec import STRATEGIES
 from experiments.engines import inprocess
 from experiments.federation import Outcome
 from experiments.run import deal_rows, run, set_up
-from experiments.spec import STRATEGIES
 from results.record import RunRecord
 from strategies.protection.base import Protected
 from strategies.protection.keys import Keys

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from experiments import provenance
+from experiments.config.spec import RunSpec
 from experiments.plan import plan
 from experiments.run import run, sources
-from experiments.spec import RunSpec
 from results.store import Store
 from tests.experiments.problems import problem
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import strategies
-from experiments import registry
-from experiments.grid import FOLDER, load_grid
+from experiments.config import registry
+from experiments.config.grid import FOLDER, load_grid
 from experiments.run import run
 from tests.experiments.problems import problem
 

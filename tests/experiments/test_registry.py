@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import partitions
-from experiments import registry
-from experiments.spec import PARTITIONS, STRATEGIES, RunSpec
+from experiments.config import registry
+from experiments.config.spec import PARTITIONS, STRATEGIES, RunSpec
 from partitions import Pool
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +64,7 @@ def test_two_partitions_in_a_file_are_refused(folder: Path) -> None:
 
 
 def test_looking_one_up_imports_its_file_alone() -> None:
-    code = "import sys; from experiments.spec import STRATEGIES as s; s['fedprox']; print(*sys.modules)"
+    code = "import sys; from experiments.config.spec import STRATEGIES as s; s['fedprox']; print(*sys.modules)"
     assert "strategies.local" not in python(code).split()
     assert "local" in STRATEGIES
 

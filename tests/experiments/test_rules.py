@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from experiments.__main__ import parser
+from experiments.config.errors import UserError
+from experiments.config.grid import load_grid
+from experiments.config.notation import terms
+from experiments.config.spec import RunSpec
 from experiments.describe import describe
-from experiments.errors import UserError
-from experiments.grid import load_grid
-from experiments.notation import terms
 from experiments.run import run, sources
-from experiments.spec import RunSpec
 from experiments.study import cells_of
 from experiments.winners import arms, key_of
 from results import tuned

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from experiments.config.spec import RunSpec
 from experiments.describe import describe
 from experiments.engines import inprocess
 from experiments.run import (
@@ -24,7 +25,6 @@ from experiments.run import (
     set_up,
     standardiser,
 )
-from experiments.spec import RunSpec
 from partitions import PartitionError
 from results.record import RunRecord, encode
 from tests.experiments.problems import SMALL, dataset, problem

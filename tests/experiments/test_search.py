@@ -8,8 +8,9 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from experiments.errors import UserError
-from experiments.notation import build, parse
+from experiments.config.errors import UserError
+from experiments.config.notation import build, parse
+from experiments.config.spec import STRATEGIES, RunSpec
 from experiments.search import (
     BATCH,
     OWN,
@@ -24,7 +25,6 @@ from experiments.search import (
     survivors,
     trial_of,
 )
-from experiments.spec import STRATEGIES, RunSpec
 from experiments.winners import SHARED, untuned
 from strategies.fedprox import FedProx
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from experiments.errors import UserError
-from experiments.spec import RunSpec
+from experiments.config.errors import UserError
+from experiments.config.spec import RunSpec
 
 # The contract. A default never changes: a new meaning gets a new name.
 DEFAULTS = {

@@ -17,9 +17,9 @@ import pytest
 from experiments import progress as progress_module
 from experiments import run as run_module
 from experiments.__main__ import main
+from experiments.config.spec import RunSpec
 from experiments.progress import Progress
 from experiments.run import advance, run_models
-from experiments.spec import RunSpec
 from experiments.training import machine_code
 from results.record import Cost, Data, RunRecord
 from tests.experiments.problems import problem

@@ -9,11 +9,11 @@ from typing import Any
 import optuna
 import pytest
 
-from experiments.errors import UserError
+from experiments.config.errors import UserError
+from experiments.config.spec import RunSpec
 from experiments.plan import data_key
 from experiments.run import RunData, advance, deal_rows, run, set_up
 from experiments.search import storage_of
-from experiments.spec import RunSpec
 from experiments.study import FOLDS, SEED, Ask, Asking, Cell, Study, Terms, cells_of, several, value_at
 from experiments.tune import tune
 from experiments.winners import key_of

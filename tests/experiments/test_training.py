@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from experiments.errors import UserError
+from experiments.config.errors import UserError
+from experiments.config.spec import RunSpec
 from experiments.seeds import Purpose, stream
-from experiments.spec import RunSpec
 from experiments.training.flat import Flat, first_weights
 from experiments.training.local import ReferenceTrainer
 from experiments.training.models import MLP, CNN1d, Model

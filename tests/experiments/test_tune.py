@@ -21,11 +21,11 @@ import pytest
 from optuna.trial import TrialState
 
 from experiments.__main__ import main
-from experiments.errors import UserError
+from experiments.config.errors import UserError
+from experiments.config.spec import RunSpec
 from experiments.plan import load_data
 from experiments.provenance import ROOT
 from experiments.search import storage_of
-from experiments.spec import RunSpec
 from experiments.study import FOLDS, FRESH_SEED, SEED, Cell
 from experiments.tune import alone
 from results import tuned

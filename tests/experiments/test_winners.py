@@ -11,9 +11,9 @@ from msgspec.structs import replace
 
 from experiments.__main__ import parser
 from experiments.commands.grids import tuning_command
-from experiments.errors import UserError
-from experiments.grid import load_grid
-from experiments.spec import RunSpec
+from experiments.config.errors import UserError
+from experiments.config.grid import load_grid
+from experiments.config.spec import RunSpec
 from experiments.winners import arms, key_of
 from results import tuned
 from results.tuned import Cost, Finalist, Trial, Winner

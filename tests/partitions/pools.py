@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from experiments.spec import PARTITIONS
+from experiments.config.spec import PARTITIONS
 from partitions import Partition, PartitionError, Pool
 
 UCI_TRAIN = np.array([1226, 1073, 986, 1286, 1374, 1407])  # training rows of each class of UCI HAR

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from experiments.spec import PARTITIONS, label_skewed
+from experiments.config.spec import PARTITIONS, label_skewed
 from partitions import Partition
 from partitions.base import SKEWED_ALPHA, SKEWED_RATIO
 from partitions.measures import measure

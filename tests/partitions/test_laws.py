@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.spec import PARTITIONS
+from experiments.config.spec import PARTITIONS
 from partitions import Fold, Partition, PartitionError, Pool, deal
 from tests.partitions.pools import EXAMPLES, har_like, offices_for, pools, split
 

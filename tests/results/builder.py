@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.spec import label_skewed
+from experiments.config.spec import label_skewed
 from results.frame import frames
 from results.record import RunRecord, decode_fields
 from results.rules import family

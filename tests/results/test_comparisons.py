@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from experiments.spec import label_skewed
+from experiments.config.spec import label_skewed
 from results.comparisons import best_table, compared, differences_table, ranks_table
 from results.frame import frames
 from results.persons import levels

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from experiments.spec import RunSpec
+from experiments.config.spec import RunSpec
 from results.comparisons import best_table, compared, ranks_table
 from results.frame import frames
 from results.listing import ls

@@ -16,12 +16,12 @@ import numpy as np
 from flwr.app import ArrayRecord, MetricRecord
 from numpy.typing import NDArray
 
+from experiments.config.spec import RunSpec
 from experiments.engines import flower
 from experiments.engines.flower import Adapter, InProcessGrid, arrays_in, arrays_record
 from experiments.engines.grid import OrderedGrid, who_is_who
 from experiments.federation import PlainServer, rounds
 from experiments.seeds import Purpose
-from experiments.spec import RunSpec
 from experiments.training.clients import Clients, PlainOffices
 from experiments.training.optimizers import SGD
 from strategies.base import Federation, Job, Memory, Named, Prepared, Received, Setting, Strategy, Update, Workload

@@ -17,11 +17,11 @@ import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from numpy.typing import NDArray
 
+from experiments.config.spec import RunSpec
 from experiments.engines import inprocess
 from experiments.engines.flower import Adapter, InProcessGrid, NumpyArray
 from experiments.engines.grid import OrderedGrid
 from experiments.run import RunData, deal_rows, run_models, set_up
-from experiments.spec import RunSpec
 from experiments.training.clients import Clients, ClientSide
 from results.record import RunRecord
 from strategies.base import Job, Memory, Strategy, Update

@@ -166,7 +166,7 @@ def test_a_hook_that_nobody_calls_is_refused_with_the_class(name: str, meant: st
 
 def test_linear_is_nothing_that_a_class_can_say() -> None:
     """Every strategy of the folder is linear exactly where it leaves `aggregate` alone."""
-    from experiments.spec import STRATEGIES
+    from experiments.config.spec import STRATEGIES
 
     for cls in STRATEGIES.values():
         assert "linear" not in vars(cls) or cls.__name__ in ("Flower", "DpFedAvg"), cls

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from flwr.serverapp.strategy import Strategy as FlowerStrategy
 
+from experiments.config.notation import build, canonical, parse
+from experiments.config.spec import STRATEGIES, RunSpec
 from experiments.engines import flower, inprocess
-from experiments.notation import build, canonical, parse
 from experiments.run import deal_rows, run, set_up
 from experiments.search import SHARED
-from experiments.spec import STRATEGIES, RunSpec
 from experiments.training.clients import jobs_of
 from strategies.base import Federation, Strategy, StrategyError
 from strategies.protection.layout import change_of

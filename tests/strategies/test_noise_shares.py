@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from experiments.config.errors import UserError
+from experiments.config.spec import RunSpec
 from experiments.describe import describe
 from experiments.engines import inprocess
-from experiments.errors import UserError
 from experiments.run import attempt, deal_rows, run, run_models, set_up
-from experiments.spec import RunSpec
 from results.sections import Group
 from strategies import StrategyError
 from strategies.maths.fixed_point import FixedPoint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.spec import STRATEGIES
+from experiments.config.spec import STRATEGIES
 from results.record import encode
 from strategies.protection.base import Protected
 from strategies.protection.sees import OFFICE, SERVER, WITH_ONE, WITH_T, Sees

@@ -10,8 +10,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from experiments.notation import registry_name
-from experiments.spec import STRATEGIES
+from experiments.config.notation import registry_name
+from experiments.config.spec import STRATEGIES
 from strategies import StrategyError
 from strategies.paillier import KEY
 from strategies.protection.base import Protected

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.errors import UserError
+from experiments.config.errors import UserError
 from experiments.offices import office_index
 
 Features = NDArray[np.float32]

@@ -11,8 +11,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from experiments.config.errors import UserError
 from experiments.data.corruption.base import Corruption, Features, Ints
-from experiments.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.errors import UserError
+from experiments.config.errors import UserError
 from experiments.training.losses.base import Loss, Terms
 
 

@@ -31,11 +31,11 @@ from typing import Any
 
 import yaml
 
-from experiments.errors import UserError
-from experiments.notation import nearest
-from experiments.spec import STRATEGIES, RunSpec
+from experiments.config.errors import UserError
+from experiments.config.notation import nearest
+from experiments.config.spec import STRATEGIES, RunSpec
 
-FOLDER = Path(__file__).parent / "grids"
+FOLDER = Path(__file__).parents[1] / "grids"
 EXAMPLES = "examples"
 
 

@@ -29,7 +29,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.errors import UserError
+from experiments.config.errors import UserError
 
 _NAME = re.compile(r"\s*([A-Za-z_][\w-]*)\s*(\(.*\))?\s*", re.DOTALL | re.ASCII)
 _CONSTANTS = {"true": True, "false": False, "none": None, "null": None}

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
+from experiments.config.errors import UserError
+from experiments.config.notation import build, canonical, nearest, parse, terms
+from experiments.config.registry import Folder
 from experiments.data import SOURCES
 from experiments.data.corruption import Corruption
 from experiments.data.dataset import Source
 from experiments.dropout import DROPOUTS, Drop
-from experiments.errors import UserError
-from experiments.notation import build, canonical, nearest, parse, terms
-from experiments.registry import Folder
 from experiments.training.losses.base import Loss
 from experiments.training.models import MODELS
 from experiments.training.optimizers import OPTIMIZERS
