@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments.run import LAST_ROUNDS
+from experiments.federation.run import LAST_ROUNDS
 from results.record import RunRecord
 from results.rules import rule
 from results.sections import Promise, given

@@ -31,10 +31,10 @@ from experiments.config.errors import UserError
 from experiments.config.spec import RunSpec
 from experiments.engines.flower import arrays_in
 from experiments.engines.simulation import ContextMemory
-from experiments.federation import Outcome
-from experiments.run import About, RunData, Sides, set_up
+from experiments.federation.clients import Clients
+from experiments.federation.rounds import Outcome
+from experiments.federation.run import About, RunData, Sides, set_up
 from experiments.training import machine_code
-from experiments.training.clients import Clients
 from experiments.training.evaluation import Evaluator, Rows, from_metrics
 from experiments.training.models import Model, Shape
 from partitions import Deal, Pool

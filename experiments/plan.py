@@ -11,13 +11,13 @@ from time import perf_counter
 
 import numpy as np
 
-from experiments import audit
 from experiments.config.spec import STRATEGIES, RunSpec
 from experiments.data import SOURCES, load, load_default
 from experiments.engines import flower
-from experiments.run import RunData, deal_rows, prepare, resolved, setting_of, sources
-from experiments.seeds import Purpose, stream
-from experiments.training.clients import ClientSide, trainer
+from experiments.federation import audit
+from experiments.federation.clients import ClientSide, trainer
+from experiments.federation.run import RunData, deal_rows, prepare, resolved, setting_of, sources
+from experiments.federation.seeds import Purpose, stream
 from experiments.training.evaluation import Evaluator, Rows
 from experiments.training.schedule import job, steps_a_round
 from partitions import Deal

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments import plan, provenance
+from experiments import plan
 from experiments.config.errors import UserError
 from experiments.config.grid import load_grid
 from experiments.config.spec import RunSpec
 from experiments.data.uci_har import at_hand
+from experiments.federation import provenance
 from experiments.plan import Loaded, data_key, load_data
 from experiments.sweep import sweep
 from partitions import PartitionError

@@ -19,10 +19,11 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from experiments import provenance, search
+from experiments import search
 from experiments.config.errors import UserError
 from experiments.config.spec import RunSpec
-from experiments.run import LAST_ROUNDS, sources
+from experiments.federation import provenance
+from experiments.federation.run import LAST_ROUNDS, sources
 from experiments.training.schedule import steps_a_round
 from experiments.winners import key_of
 from results import tuned

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from experiments import provenance
 from experiments.config.errors import UserError
 from experiments.config.spec import RunSpec
+from experiments.federation import provenance
+from experiments.federation.run import RunData, attempt, failed
 from experiments.plan import DataKey, data_key
 from experiments.progress import Progress
-from experiments.run import RunData, attempt, failed
 from results.record import RunRecord
 from results.store import Store
 from strategies.protection.keys import Keys
@@ -58,7 +58,7 @@ def sweep(
         workers: runs at a time; all cores by default.
         address: a Ray cluster to join, instead of starting Ray here.
         moved: as in `run.run_models`, in process alone; such runs belong in no store that is kept.
-        keys: of protected runs that have rounds measured, by run_id (see `experiments.keys`).
+        keys: of protected runs that have rounds measured, by run_id (see `experiments.federation.keys`).
 
     Raises:
         UserError: no cluster at `address`.

@@ -18,10 +18,10 @@ from typing import Any
 
 from experiments.config.errors import UserError
 from experiments.config.spec import RunSpec
-from experiments.federation import Checkpoint
+from experiments.federation.rounds import Checkpoint
+from experiments.federation.run import RunData, advance, failed, sources
 from experiments.plan import DataKey, data_key
 from experiments.progress import Progress
-from experiments.run import RunData, advance, failed, sources
 from experiments.study import Ask, Asking, Cell, Study, Terms
 from experiments.sweep import connect
 from results import tuned

@@ -123,5 +123,7 @@ class Setting:
             StrategyError: the setting has no stream.
         """
         if self.stream is None:
-            raise StrategyError("this plan draws noise: give its setting a stream, e.g. that of experiments.seeds")
+            raise StrategyError(
+                "this plan draws noise: give its setting a stream, e.g. that of experiments.federation.seeds"
+            )
         return self.stream(purpose, number, client)

@@ -19,9 +19,9 @@ from experiments.config.spec import RunSpec
 from experiments.data import load
 from experiments.engines import flower
 from experiments.engines.flower import Adapter, InProcessGrid
-from experiments.federation import PlainServer
+from experiments.federation.rounds import PlainServer
+from experiments.federation.run import prepare, resolved, run, run_models
 from experiments.lift import Lifted, lift, make_keys
-from experiments.run import prepare, resolved, run, run_models
 from strategies import Federation, StrategyError
 from strategies.maths.streams import ProtectionError
 from tests.experiments.problems import SMALL, dataset

@@ -15,9 +15,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from experiments import federation
 from experiments.config.spec import RunSpec
-from experiments.run import run_models
+from experiments.federation import rounds as loop
+from experiments.federation.run import run_models
 from tests.experiments.problems import problem
 
 ROOT = Path(__file__).parents[1]
@@ -52,7 +52,7 @@ def of_a_round() -> Entered:
     """What the last of three rounds enters, its evaluation included: the first two have warmed everything up."""
     entered: Entered = defaultdict(set)
     spec, data = problem(rounds=3)
-    whole: Callable[..., None] = federation.rounds
+    whole: Callable[..., None] = loop.rounds
 
     def rounds(strategy: Any, grid: Any, arrays: Any, numbers: range, score: Any, seconds: dict[str, float]) -> None:
         reached: list[Any] = []
@@ -65,11 +65,11 @@ def of_a_round() -> Entered:
         with profiled(entered):
             whole(strategy, grid, reached[0], numbers[-1:], score, seconds)
 
-    federation.rounds = rounds
+    loop.rounds = rounds
     try:
         run_models(spec, data)
     finally:
-        federation.rounds = whole
+        loop.rounds = whole
     return entered
 
 

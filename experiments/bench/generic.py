@@ -18,7 +18,7 @@ from torch.nn import functional
 from experiments.bench.clock import interleave, progress
 from experiments.bench.figures import Figures
 from experiments.config.spec import RunSpec
-from experiments.seeds import Purpose, stream
+from experiments.federation.seeds import Purpose, stream
 from experiments.training.flat import Flat, first_weights
 from experiments.training.fused import FusedTrainer
 from experiments.training.local import ReferenceTrainer

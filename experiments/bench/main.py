@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from experiments import provenance
 from experiments.bench import beside, privacy, protection, report, rules
 from experiments.bench.clock import progress
 from experiments.bench.figures import Figures
@@ -19,7 +18,8 @@ from experiments.bench.targets import Target, targets
 from experiments.bench.training import measure_evaluation, measure_runs, measure_training
 from experiments.bench.work import Work, measured_data
 from experiments.config.errors import UserError
-from experiments.run import RunData
+from experiments.federation import provenance
+from experiments.federation.run import RunData
 
 SMALL, PILOT = (561, 128, 64, 6), ((561, 512, 512, 6), (561, 437, 312, 6))
 SWEEP_RUNS = 200

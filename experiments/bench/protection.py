@@ -24,7 +24,7 @@ from experiments.bench.figures import Figures
 from experiments.bench.rounds import Federated
 from experiments.bench.targets import Target
 from experiments.bench.work import Work
-from experiments.run import RunData
+from experiments.federation.run import RunData
 from strategies.maths.cryptor import Cryptor, naive_cost
 from strategies.maths.packing import Packing
 from strategies.maths.paillier import PrivateKey, generate

@@ -11,9 +11,9 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from experiments import provenance
 from experiments.bench.figures import Figures
 from experiments.bench.targets import Target
+from experiments.federation import provenance
 
 
 def slug(text: str) -> str:

@@ -15,7 +15,7 @@ from flwr.app import ConfigRecord, Message
 from experiments.config.spec import RunSpec
 from experiments.engines import inprocess
 from experiments.engines.flower import array_bytes
-from experiments.run import RunData, deal_rows, resolved, set_up
+from experiments.federation.run import RunData, deal_rows, resolved, set_up
 from strategies.protection.keys import Keys
 from strategies.protection.protocol import KeyHolder
 

@@ -12,8 +12,8 @@ from experiments.bench.clock import median_interval, pinned, progress
 from experiments.bench.figures import Figures
 from experiments.bench.targets import Target
 from experiments.config.spec import RunSpec
+from experiments.federation.run import run
 from experiments.plan import data_key, load_data
-from experiments.run import run
 
 SECTION = "Rules: training seconds of a run"
 BASE, SCAFFOLD, ADJUSTED = "fedavg", "scaffold", "fedavg + logit_adjusted(tau=1)"

@@ -21,9 +21,9 @@ from typing import Any
 
 import experiments
 from experiments.config.spec import RunSpec
-from experiments.keys import Keys
+from experiments.federation.keys import Keys
+from experiments.federation.run import RunData, run
 from experiments.plan import data_key, load_data
-from experiments.run import RunData, run
 
 
 @cache

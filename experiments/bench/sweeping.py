@@ -22,8 +22,8 @@ from experiments.bench.clock import progress
 from experiments.bench.figures import Figures
 from experiments.bench.work import ROUNDS, SHORT, Work
 from experiments.config.spec import RunSpec
+from experiments.federation.run import RunData, resolved
 from experiments.plan import data_key
-from experiments.run import RunData, resolved
 from experiments.sweep import sweep
 from results.record import RunRecord
 from results.store import Store

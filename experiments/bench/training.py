@@ -13,7 +13,7 @@ from experiments.bench.figures import Figures
 from experiments.bench.work import ROUNDS, Work
 from experiments.config.spec import RunSpec
 from experiments.engines import inprocess
-from experiments.run import RunData, deal_rows, resolved, run, set_up
+from experiments.federation.run import RunData, deal_rows, resolved, run, set_up
 from experiments.training.evaluation import Evaluator
 from experiments.training.fused import FusedTrainer
 from strategies.base import Job, Update

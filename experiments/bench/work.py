@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from experiments.config.spec import RunSpec
 from experiments.data import load_default
-from experiments.run import About, RunData, prepare
-from experiments.seeds import Purpose, stream
+from experiments.federation.run import About, RunData, prepare
+from experiments.federation.seeds import Purpose, stream
 from experiments.training.evaluation import Rows
 from experiments.training.schedule import job, steps_a_round
 from strategies.base import Job, Workload

@@ -11,7 +11,7 @@ from experiments.commands.report import report_folder, write_report
 from experiments.config.errors import UserError
 from experiments.config.grid import Grid
 from experiments.engines import engine as check_engine
-from experiments.keys import keys_of_sweep, sampled_runs
+from experiments.federation.keys import keys_of_sweep, sampled_runs
 from experiments.plan import Loaded, Plan, check, estimate, plan
 from experiments.sweep import Summary
 from experiments.sweep import sweep as sweep_all

@@ -22,7 +22,7 @@ from experiments.config.registry import Folder
 from experiments.data import SOURCES
 from experiments.data.corruption import Corruption
 from experiments.data.dataset import Source
-from experiments.dropout import DROPOUTS, Drop
+from experiments.federation.dropout import DROPOUTS, Drop
 from experiments.training.losses.base import Loss
 from experiments.training.models import MODELS
 from experiments.training.optimizers import OPTIMIZERS

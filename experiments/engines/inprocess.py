@@ -12,8 +12,8 @@ from experiments.engines import flower
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
 
-    from experiments.federation import Checkpoint, Outcome, ServerSide
-    from experiments.training.clients import Clients, ClientSide
+    from experiments.federation.clients import Clients, ClientSide
+    from experiments.federation.rounds import Checkpoint, Outcome, ServerSide
 
 
 def run(server_main: Callable[[Grid], Outcome], client_side: ClientSide, num_clients: int) -> Outcome:

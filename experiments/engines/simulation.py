@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from flwr.clientapp import ClientApp
     from flwr.serverapp import Grid
 
-    from experiments.federation import Outcome
-    from experiments.training.clients import Clients, ClientSide
+    from experiments.federation.clients import Clients, ClientSide
+    from experiments.federation.rounds import Outcome
     from strategies import Memory
 
 MEMORY = "memory"  # the record of a node's Context that holds what the office keeps

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.seeds import Purpose, sequence
+from experiments.federation.seeds import Purpose, sequence
 from experiments.training import ghost
 from strategies.privacy.noise import NoiseStream, stream_of, words_for
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.seeds import Purpose, stream
+from experiments.federation.seeds import Purpose, stream
 from experiments.training.losses.base import NO_TERMS, Terms
 from strategies.base import Job, Workload
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.config.spec import RunSpec
 from experiments.data.dataset import Dataset
-from experiments.run import RunData, prepare, resolved
+from experiments.federation.run import RunData, prepare, resolved
 
 SMALL = {"model": "mlp(hidden=[8])", "rounds": 3, "batch_size": 16, "min_examples": 8, "client_lr": 0.2}
 

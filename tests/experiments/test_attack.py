@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from experiments.config.spec import RunSpec
 from experiments.data.dataset import Dataset
-from experiments.run import deal_rows, prepare, resolved, set_up
-from experiments.seeds import Purpose
+from experiments.federation.clients import ClientSide
+from experiments.federation.run import deal_rows, prepare, resolved, set_up
+from experiments.federation.seeds import Purpose
 from experiments.training import fused, private
-from experiments.training.clients import ClientSide
 from experiments.training.schedule import job
 from strategies import Workload
 from strategies.privacy.gaussian import gaussian_epsilon, gaussian_mu

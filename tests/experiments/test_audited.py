@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments import audit
 from experiments.__main__ import main
-from experiments.audit import Canaries, attack, log_odds, plan, windows
 from experiments.config.errors import UserError
 from experiments.config.spec import RunSpec
-from experiments.run import RunData, deal_rows, prepare, resolved, run, run_models, set_up
+from experiments.federation import audit
+from experiments.federation.audit import Canaries, attack, log_odds, plan, windows
+from experiments.federation.run import RunData, deal_rows, prepare, resolved, run, run_models, set_up
 from experiments.training.evaluation import Rows, row_losses
 from partitions import Deal
 from results.frame import _cells

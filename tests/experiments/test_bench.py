@@ -27,7 +27,7 @@ from experiments.bench.main import measure, measure_beside, measure_privacy, mea
 from experiments.bench.sweeping import Arrival, Swept, below, peak_mb
 from experiments.bench.targets import Target, targets
 from experiments.bench.work import Work, made_up
-from experiments.provenance import ROOT
+from experiments.federation.provenance import ROOT
 from experiments.training.fused import FusedTrainer
 from strategies.fedavg import FedAvg
 

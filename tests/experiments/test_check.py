@@ -17,9 +17,9 @@ from experiments.__main__ import main
 from experiments.check import Options, reproducible
 from experiments.config.grid import load_grid
 from experiments.config.spec import STRATEGIES, RunSpec
+from experiments.federation.provenance import cpu_path
+from experiments.federation.run import attempt, deal_rows, one_ulp, run_models, set_up
 from experiments.plan import data_key
-from experiments.provenance import cpu_path
-from experiments.run import attempt, deal_rows, one_ulp, run_models, set_up
 from experiments.sweep import Summary
 from results.baselines import Baselines, Cell, Outcome, read, write
 from results.record import RunRecord

@@ -34,7 +34,7 @@ def test_a_regression_of_one_point_in_one_strategy_is_caught_in_every_cell_that_
     copy = tmp_path / "copy"
     for room in ("experiments", "strategies", "partitions", "results"):
         shutil.copytree(ROOT / room, copy / room, ignore=shutil.ignore_patterns("runs", "report", "__pycache__"))
-    source = copy / "experiments" / "run.py"
+    source = copy / "experiments" / "federation" / "run.py"
     line = "    record = _record(spec, data, offices, outcome, engine)\n"
     assert source.read_text().count(line) == 1
     source.write_text(source.read_text().replace(line, PLANT))

@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from experiments.config.spec import STRATEGIES
-from experiments.run import advance, run
+from experiments.federation.run import advance, run
 from results.record import RunRecord
 from tests.experiments.problems import problem
 

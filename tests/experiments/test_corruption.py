@@ -12,8 +12,8 @@ from experiments.__main__ import main
 from experiments.config.errors import UserError
 from experiments.config.spec import CORRUPTIONS, RunSpec
 from experiments.data.corruption.label_noise import LabelNoise
+from experiments.federation.run import advance, corrupted, deal_rows, run, set_up, sources
 from experiments.plan import Loaded, check, data_key
-from experiments.run import advance, corrupted, deal_rows, run, set_up, sources
 from results.record import encode
 from tests.experiments.problems import problem
 
@@ -130,8 +130,8 @@ def test_a_record_counts_labels_as_they_were_dealt() -> None:
 
 def test_an_audit_scores_canaries_by_one_set_of_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reference model is trained with another seed, which must not spoil the labels in another way."""
-    from experiments import audit
-    from experiments.training.clients import ClientSide
+    from experiments.federation import audit
+    from experiments.federation.clients import ClientSide
 
     seen: list[Any] = []
     known = audit._known

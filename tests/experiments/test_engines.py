@@ -27,10 +27,10 @@ from experiments.engines.flower import (
     content_of,
     counts_record,
 )
-from experiments.engines.grid import OrderedGrid, update_lengths, who_is_who
-from experiments.provenance import ROOT
-from experiments.run import Sides, deal_rows, set_up
-from experiments.training.clients import ClientSide, PlainOffices
+from experiments.federation.clients import ClientSide, PlainOffices
+from experiments.federation.provenance import ROOT
+from experiments.federation.run import Sides, deal_rows, set_up
+from experiments.federation.transport import OrderedGrid, update_lengths, who_is_who
 from strategies import Federation, Job, Update
 from strategies.flower import everyone
 from tests.experiments.problems import problem

@@ -15,10 +15,10 @@ import pytest
 from experiments.config.spec import STRATEGIES, RunSpec
 from experiments.data import load
 from experiments.engines import inprocess
-from experiments.provenance import ROOT
-from experiments.run import deal_rows, prepare, resolved, run, set_up
-from experiments.seeds import Purpose, stream
-from experiments.training.clients import trainer
+from experiments.federation.clients import trainer
+from experiments.federation.provenance import ROOT
+from experiments.federation.run import deal_rows, prepare, resolved, run, set_up
+from experiments.federation.seeds import Purpose, stream
 from experiments.training.evaluation import Evaluator, Rows, by_module
 from experiments.training.flat import first_weights
 from experiments.training.fused import FusedTrainer

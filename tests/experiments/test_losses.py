@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from experiments.config.errors import UserError
-from experiments.run import deal_rows, run, run_models, set_up
-from experiments.training.clients import trainer
+from experiments.federation.clients import trainer
+from experiments.federation.run import deal_rows, run, run_models, set_up
 from experiments.training.losses.base import Loss, Terms
 from experiments.training.losses.cross_entropy import CrossEntropy
 from experiments.training.losses.logit_adjusted import LogitAdjusted

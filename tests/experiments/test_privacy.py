@@ -18,10 +18,10 @@ from experiments.config.notation import build, canonical, parse
 from experiments.config.spec import STRATEGIES, RunSpec
 from experiments.describe import describe
 from experiments.engines import inprocess
+from experiments.federation.clients import SPENT, Clients
+from experiments.federation.run import advance, deal_rows, run, set_up
 from experiments.plan import Loaded, check, data_key
-from experiments.run import advance, deal_rows, run, set_up
 from experiments.search import space_of
-from experiments.training.clients import SPENT, Clients
 from results.record import RunRecord
 from results.report import report
 from results.store import Store

@@ -14,8 +14,8 @@ from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from torch import nn
 
-from experiments.run import deal_rows, set_up
-from experiments.training.clients import ClientSide
+from experiments.federation.clients import ClientSide
+from experiments.federation.run import deal_rows, set_up
 from experiments.training.fused import FusedTrainer
 from experiments.training.local import ReferenceTrainer
 from experiments.training.models import MLP

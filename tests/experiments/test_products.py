@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from experiments.provenance import ROOT
+from experiments.federation.provenance import ROOT
 from experiments.training import kernel, products
 from experiments.training.products import MOST
 from experiments.training.tiles import HALF, LANES, PER_VECTOR

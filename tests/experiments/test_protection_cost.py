@@ -9,8 +9,8 @@ import pytest
 
 from experiments.config.spec import STRATEGIES
 from experiments.engines import inprocess
-from experiments.federation import Outcome
-from experiments.run import deal_rows, run, set_up
+from experiments.federation.rounds import Outcome
+from experiments.federation.run import deal_rows, run, set_up
 from results.record import RunRecord
 from strategies.protection.base import Protected
 from strategies.protection.keys import Keys

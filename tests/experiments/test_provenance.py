@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments import provenance
 from experiments.config.spec import RunSpec
+from experiments.federation import provenance
+from experiments.federation.run import run, sources
 from experiments.plan import plan
-from experiments.run import run, sources
 from results.store import Store
 from tests.experiments.problems import problem
 
@@ -65,8 +65,13 @@ def test_code_counts_where_it_is_imported(checkout: Path, room: str, file: str, 
 
 
 def test_a_run_is_not_stale_for_another_strategys_sake() -> None:
-    modules = provenance.closure({"experiments.run", "strategies.fedprox", "partitions.iid"})
-    assert {"experiments.federation", "experiments.training.local", "strategies.fedavg", "partitions.deal"} <= modules
+    modules = provenance.closure({"experiments.federation.run", "strategies.fedprox", "partitions.iid"})
+    assert {
+        "experiments.federation.rounds",
+        "experiments.training.local",
+        "strategies.fedavg",
+        "partitions.deal",
+    } <= modules
     assert not {"strategies.local", "strategies.centralised", "partitions.shards", "experiments.sweep"} & modules
 
 
@@ -74,7 +79,7 @@ PRIVATE_OR_MEASURED = (
     "strategies.privacy",
     "strategies.protection",
     "strategies.maths.",
-    "experiments.audit",
+    "experiments.federation.audit",
     "experiments.bench",
     "experiments.training.private",
     "experiments.training.ghost",
@@ -100,7 +105,7 @@ def test_a_plain_run_stands_on_no_code_of_privacy_protection_audit_or_bench(
     monkeypatch: pytest.MonkeyPatch, dataset: str
 ) -> None:
     modules = covered(monkeypatch, strategy="fedavg", dataset=dataset)
-    assert {"experiments.federation", "experiments.training.fused", "strategies.fedavg"} <= modules
+    assert {"experiments.federation.rounds", "experiments.training.fused", "strategies.fedavg"} <= modules
     needless = {name for name in modules if name.startswith(PRIVATE_OR_MEASURED)}
     assert needless == {"strategies.maths.vectors"}, "the sum of a round is compiled, and no other mathematics is in it"
 
@@ -111,7 +116,7 @@ def test_a_plain_run_stands_on_no_code_of_privacy_protection_audit_or_bench(
         ({"strategy": "dp_sgd(epsilon=8)"}, {"experiments.training.private", "experiments.training.ghost"}),
         ({"strategy": "dp_fedavg(noise_multiplier=1)"}, {"strategies.privacy.plan", "strategies.privacy.report"}),
         ({"strategy": "paillier"}, {"strategies.protection.plan", "strategies.protection.office"}),
-        ({"strategy": "fedavg", "audit": True}, {"experiments.audit"}),
+        ({"strategy": "fedavg", "audit": True}, {"experiments.federation.audit"}),
     ],
 )
 def test_a_run_that_needs_such_code_covers_it(

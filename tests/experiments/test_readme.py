@@ -12,7 +12,7 @@ import pytest
 import strategies
 from experiments.config import registry
 from experiments.config.grid import FOLDER, load_grid
-from experiments.run import run
+from experiments.federation.run import run
 from tests.experiments.problems import problem
 
 ROOT = Path(__file__).parents[2]

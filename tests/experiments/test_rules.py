@@ -14,7 +14,7 @@ from experiments.config.grid import load_grid
 from experiments.config.notation import terms
 from experiments.config.spec import RunSpec
 from experiments.describe import describe
-from experiments.run import run, sources
+from experiments.federation.run import run, sources
 from experiments.study import cells_of
 from experiments.winners import arms, key_of
 from results import tuned

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from experiments.config.spec import RunSpec
 from experiments.describe import describe
 from experiments.engines import inprocess
-from experiments.run import (
+from experiments.federation.run import (
     attempt,
     deal_rows,
     prepare,

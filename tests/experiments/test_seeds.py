@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from experiments.seeds import Purpose, stream
+from experiments.federation.seeds import Purpose, stream
 
 
 def test_streams_differ_in_every_part_of_their_name() -> None:

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from experiments import progress as progress_module
-from experiments import run as run_module
 from experiments.__main__ import main
 from experiments.config.spec import RunSpec
+from experiments.federation import run as run_module
+from experiments.federation.run import advance, run_models
 from experiments.progress import Progress
-from experiments.run import advance, run_models
 from experiments.training import machine_code
 from results.record import Cost, Data, RunRecord
 from tests.experiments.problems import problem
@@ -56,7 +56,10 @@ def test_a_plain_run_of_an_mlp_imports_what_it_needs_and_no_more(tmp_path: Path)
 def test_looking_into_the_store_imports_the_store(tmp_path: Path) -> None:
     modules = loaded_by("results", "ls", "--results", str(tmp_path))
     assert "results.store" in modules
-    assert not {"torch", "scipy", "pandas", "pyarrow", "numba", "flwr", "ray", "rich", "experiments.run"} & modules
+    assert (
+        not {"torch", "scipy", "pandas", "pyarrow", "numba", "flwr", "ray", "rich", "experiments.federation.run"}
+        & modules
+    )
     assert commands_in(modules) == {"results"}
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from experiments.config.errors import UserError
 from experiments.config.spec import RunSpec
+from experiments.federation.run import RunData, advance, deal_rows, run, set_up
 from experiments.plan import data_key
-from experiments.run import RunData, advance, deal_rows, run, set_up
 from experiments.search import storage_of
 from experiments.study import FOLDS, SEED, Ask, Asking, Cell, Study, Terms, cells_of, several, value_at
 from experiments.tune import tune

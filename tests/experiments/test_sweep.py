@@ -199,7 +199,8 @@ def test_flowers_simulation_can_make_a_sweep(grid: str, whole: Path, tmp_path: P
 
 
 def test_environment_is_set_before_anything_loads() -> None:
-    code = "import experiments, os; from experiments.provenance import cpu_path; print(os.environ['OMP_NUM_THREADS'])"
+    code = "import experiments, os; from experiments.federation.provenance import cpu_path"
+    code += "\nprint(os.environ['OMP_NUM_THREADS'])"
     code += "\nprint(cpu_path())\nimport torch; print(torch.backends.cpu.get_cpu_capability())"
     ours = ("MKL", "OMP", "OPENBLAS", "NPY", "ATEN", "ONEDNN")
     bare = {key: value for key, value in os.environ.items() if not key.startswith(ours)}

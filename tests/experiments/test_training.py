@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from experiments.config.errors import UserError
 from experiments.config.spec import RunSpec
-from experiments.seeds import Purpose, stream
+from experiments.federation.seeds import Purpose, stream
 from experiments.training.flat import Flat, first_weights
 from experiments.training.local import ReferenceTrainer
 from experiments.training.models import MLP, CNN1d, Model

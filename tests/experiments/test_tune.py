@@ -23,8 +23,8 @@ from optuna.trial import TrialState
 from experiments.__main__ import main
 from experiments.config.errors import UserError
 from experiments.config.spec import RunSpec
+from experiments.federation.provenance import ROOT
 from experiments.plan import load_data
-from experiments.provenance import ROOT
 from experiments.search import storage_of
 from experiments.study import FOLDS, FRESH_SEED, SEED, Cell
 from experiments.tune import alone

@@ -6,7 +6,7 @@ import pytest
 
 from tests.way import Entered, of_a_round, of_a_run, of_a_spec, told
 
-BESIDE = ("strategies/privacy/", "strategies/protection/", "experiments/audit.py", "experiments/bench/")
+BESIDE = ("strategies/privacy/", "strategies/protection/", "experiments/federation/audit.py", "experiments/bench/")
 MOST_OF_A_ROUND, MOST_OF_A_RUN, MOST_OF_A_SPEC = 12, 26, 5
 
 
@@ -33,14 +33,14 @@ def test_files_that_a_plain_run_goes_through(a_run: Entered) -> None:
 def test_files_that_a_plain_run_hands_its_spec() -> None:
     """The options of a run are read in few places."""
     found = of_a_spec()
-    assert {"run_models", "set_up"} <= found["experiments/run.py"]
+    assert {"run_models", "set_up"} <= found["experiments/federation/run.py"]
     assert len(found) <= MOST_OF_A_SPEC, told("A RunSpec's way", found)
     assert not [file for file in found if file.startswith(BESIDE)]
 
 
 def test_the_profile_sees_the_whole_way(a_round: Entered, a_run: Entered) -> None:
     """A count that misses files would be low."""
-    assert {"rounds", "PlainServer.take", "_Watch.score"} <= a_round["experiments/federation.py"]
+    assert {"rounds", "PlainServer.take", "_Watch.score"} <= a_round["experiments/federation/rounds.py"]
     assert {"FusedTrainer.train"} <= a_round["experiments/training/fused.py"]
-    assert {"run_models", "set_up", "_record"} <= a_run["experiments/run.py"]
+    assert {"run_models", "set_up", "_record"} <= a_run["experiments/federation/run.py"]
     assert set(a_round) <= set(a_run)

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from experiments.config.spec import RunSpec
 from experiments.engines import flower
 from experiments.engines.flower import Adapter, InProcessGrid, arrays_in, arrays_record
-from experiments.engines.grid import OrderedGrid, who_is_who
-from experiments.federation import PlainServer, rounds
-from experiments.seeds import Purpose
-from experiments.training.clients import Clients, PlainOffices
+from experiments.federation.clients import Clients, PlainOffices
+from experiments.federation.rounds import PlainServer, rounds
+from experiments.federation.seeds import Purpose
+from experiments.federation.transport import OrderedGrid, who_is_who
 from experiments.training.optimizers import SGD
 from strategies.base import Federation, Job, Memory, Named, Prepared, Received, Setting, Strategy, Update, Workload
 from strategies.protection.keys import Keys

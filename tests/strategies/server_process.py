@@ -22,8 +22,8 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
 from experiments.engines import flower
-from experiments.federation import ServerSide
-from experiments.provenance import ROOT
+from experiments.federation.provenance import ROOT
+from experiments.federation.rounds import ServerSide
 
 Answer = Callable[[list[Message]], Sequence[Message]]
 

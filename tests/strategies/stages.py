@@ -1,7 +1,8 @@
 """Federations whose every message a test can read and change, and whose training it can write itself.
 
-`Stage` puts a protected strategy's server, our Grid and the in-process clients on a table, where `experiments.run`
-builds them out of sight. `Between` stands between server and offices; `run` and `Stage` both can have it there.
+`Stage` puts a protected strategy's server, our Grid and the in-process clients on a table, where
+`experiments.federation.run` builds them out of sight. `Between` stands between server and offices; `run` and `Stage`
+both can have it there.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from numpy.typing import NDArray
 from experiments.config.spec import RunSpec
 from experiments.engines import inprocess
 from experiments.engines.flower import Adapter, InProcessGrid, NumpyArray
-from experiments.engines.grid import OrderedGrid
-from experiments.run import RunData, deal_rows, run_models, set_up
-from experiments.training.clients import Clients, ClientSide
+from experiments.federation.clients import Clients, ClientSide
+from experiments.federation.run import RunData, deal_rows, run_models, set_up
+from experiments.federation.transport import OrderedGrid
 from results.record import RunRecord
 from strategies.base import Job, Memory, Strategy, Update
 from strategies.protection.base import Protected

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.dropout import Drop
-from experiments.run import advance, deal_rows, run, run_models, set_up
+from experiments.federation.dropout import Drop
+from experiments.federation.run import advance, deal_rows, run, run_models, set_up
 from experiments.training.flat import Flat
 from strategies.base import (
     Federation,

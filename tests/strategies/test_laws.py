@@ -13,9 +13,9 @@ from flwr.serverapp.strategy import Strategy as FlowerStrategy
 from experiments.config.notation import build, canonical, parse
 from experiments.config.spec import STRATEGIES, RunSpec
 from experiments.engines import flower, inprocess
-from experiments.run import deal_rows, run, set_up
+from experiments.federation.clients import jobs_of
+from experiments.federation.run import deal_rows, run, set_up
 from experiments.search import SHARED
-from experiments.training.clients import jobs_of
 from strategies.base import Federation, Strategy, StrategyError
 from strategies.protection.layout import change_of
 from strategies.protection.meter import total

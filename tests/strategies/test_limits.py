@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from experiments.run import run
+from experiments.federation.run import run
 from tests.experiments.problems import problem
 from tests.strategies.least_squares import START, federate
 

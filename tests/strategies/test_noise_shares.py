@@ -14,7 +14,7 @@ from experiments.config.errors import UserError
 from experiments.config.spec import RunSpec
 from experiments.describe import describe
 from experiments.engines import inprocess
-from experiments.run import attempt, deal_rows, run, run_models, set_up
+from experiments.federation.run import attempt, deal_rows, run, run_models, set_up
 from results.sections import Group
 from strategies import StrategyError
 from strategies.maths.fixed_point import FixedPoint

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.dropout import Drop
-from experiments.run import advance, deal_rows, run, set_up
+from experiments.federation.dropout import Drop
+from experiments.federation.run import advance, deal_rows, run, set_up
 from results.record import RunRecord
 from strategies import StrategyError
 from strategies.fedavg import FedAvg

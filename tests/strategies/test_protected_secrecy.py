@@ -20,11 +20,11 @@ import numpy as np
 import pytest
 from flwr.app import Message
 
-from experiments import keys as keys_of
 from experiments.__main__ import main
 from experiments.engines import flower
 from experiments.engines.flower import decode
-from experiments.run import deal_rows, run, set_up
+from experiments.federation import keys as keys_of
+from experiments.federation.run import deal_rows, run, set_up
 from strategies.maths.fixed_point import FixedPoint
 from strategies.maths.streams import ProtectionError
 from strategies.protection.base import Protected

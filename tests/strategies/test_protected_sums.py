@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from experiments.run import deal_rows, first_weights, run_models, set_up
+from experiments.federation.run import deal_rows, first_weights, run_models, set_up
 from strategies.base import Federation, Round
 from strategies.base import Letter as Told
 from strategies.fedavg import FedAvg

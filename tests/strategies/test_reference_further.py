@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.dropout import Drop
+from experiments.federation.dropout import Drop
 from strategies.base import Federation, Job, Round, Setting, StrategyError, Update
 from strategies.fedadam import FedAdam
 from strategies.fedexp import FedExP

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.config.errors import UserError
-from experiments.offices import office_index
+from experiments.data.offices import office_index
 
 Features = NDArray[np.float32]
 Ints = NDArray[np.int64]

@@ -22,9 +22,9 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from experiments.dropout import PHASES, Drop
 from experiments.engines.flower import array_bytes, arrays_in, config_of
-from experiments.seeds import Purpose, stream
+from experiments.federation.dropout import PHASES, Drop
+from experiments.federation.seeds import Purpose, stream
 
 if TYPE_CHECKING:
     from flwr.proto.node_pb2 import NodeInfo

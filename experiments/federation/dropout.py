@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from experiments.config.errors import UserError
-from experiments.seeds import Purpose, stream
+from experiments.federation.seeds import Purpose, stream
 
 PHASES = ("keys", "shares", "update", "unmask")  # in the order of a round
 

@@ -22,17 +22,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments import provenance
 from experiments.config.errors import UserError
 from experiments.config.notation import canonical
 from experiments.config.spec import DEFAULT_CLIENTS, RunSpec
 from experiments.data.dataset import Dataset, split
+from experiments.data.offices import OFFICES
 from experiments.engines import engine as engine_of
-from experiments.engines.grid import cohort_of
-from experiments.federation import Checkpoint, Outcome, ServerSide
-from experiments.offices import OFFICES
-from experiments.seeds import Purpose, sequence, stream
-from experiments.training.clients import ClientSide, measured
+from experiments.federation import provenance
+from experiments.federation.clients import ClientSide, measured
+from experiments.federation.rounds import Checkpoint, Outcome, ServerSide
+from experiments.federation.seeds import Purpose, sequence, stream
+from experiments.federation.transport import cohort_of
 from experiments.training.evaluation import Evaluation, Rows
 from experiments.training.schedule import learning_rate, steps_a_round
 from partitions import Deal, Fold, Pool, deal
@@ -154,7 +154,7 @@ def _add_sections(
 
 def _audit() -> Any:
     """Imported by its name, so that the code of a run without an audit does not include it."""
-    return importlib.import_module("experiments.audit")
+    return importlib.import_module("experiments.federation.audit")
 
 
 def advance(
@@ -446,14 +446,14 @@ def save(path: Path, spec: RunSpec, data: RunData, models: Models) -> None:
 def sources(spec: RunSpec, engine: str) -> str:
     """Hash of the code that a run of this spec goes through; of a Flower strategy of the user's own, its module too."""
     strategies = nested(spec.strategy)
-    modules = {"experiments.run", f"experiments.engines.{engine}"}
+    modules = {"experiments.federation.run", f"experiments.engines.{engine}"}
     modules |= {type(part).__module__ for part in (spec.partition, spec.dataset, spec.loss, *strategies)}
     if any(strategy.private for strategy in strategies):
         modules.add("experiments.training.private")
     if spec.corrupt:
         modules.add(type(spec.corrupt).__module__)
     if spec.audit:
-        modules.add("experiments.audit")
+        modules.add("experiments.federation.audit")
     own = {path.rpartition(".")[0] for path in (getattr(strategy, "path", None) for strategy in strategies) if path}
     return provenance.sources_hash(frozenset(modules), tuple(measured().items()), frozenset(own))
 

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from experiments.config.errors import UserError
 from experiments.engines import inprocess
-from experiments.seeds import Purpose, stream
+from experiments.federation.seeds import Purpose, stream
 from experiments.training.evaluation import Rows, row_losses
 from strategies import Workload
 from strategies.dp_sgd import DpSgd
@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from experiments.config.spec import RunSpec
-    from experiments.federation import Outcome
-    from experiments.run import RunData, Sides
-    from experiments.training.clients import ClientSide
+    from experiments.federation.clients import ClientSide
+    from experiments.federation.rounds import Outcome
+    from experiments.federation.run import RunData, Sides
     from partitions import Deal
     from strategies import Strategy
 
@@ -230,7 +230,7 @@ def reference(spec: RunSpec, data: RunData, offices: Deal, canaries: Canaries, f
     """
     if canaries.unit != "window":
         return None
-    from experiments.run import corrupted, set_up  # which reaches this module
+    from experiments.federation.run import corrupted, set_up  # which reaches this module
 
     ours = spec.strategy.local_dp
     plain: Strategy = FedAvg()

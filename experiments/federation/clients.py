@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from flwr.app import Message
 
     from experiments.config.spec import RunSpec
-    from experiments.federation import Outcome
+    from experiments.federation.rounds import Outcome
     from experiments.training.fused import FusedTrainer
     from experiments.training.local import ReferenceTrainer
 

@@ -21,7 +21,7 @@ from sysconfig import get_path
 
 import numpy as np
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ROOMS = ("experiments", "strategies", "partitions")
 COMMIT = "FEDERATED_OFFICES_COMMIT"
 _INSTALLED = tuple(Path(get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))

@@ -25,8 +25,8 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from experiments.engines.flower import Adapter, Post, arrays_in, arrays_record
-from experiments.engines.grid import Diverged, OrderedGrid, who_is_who
-from experiments.seeds import Purpose, stream
+from experiments.federation.seeds import Purpose, stream
+from experiments.federation.transport import Diverged, OrderedGrid, who_is_who
 from experiments.training.evaluation import Evaluation, Evaluator, Rows, from_metrics
 from strategies.base import Federation, Letter, Memory, Prepared, Round, Strategy
 

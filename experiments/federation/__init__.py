@@ -1,0 +1,1 @@
+"""One run: data and options in, record out, and the rounds between."""
