@@ -409,8 +409,8 @@ class Strategy:
     def search_space(self) -> dict[str, Any]:
         """Hyper-parameters to tune, at most two: name -> (low, high) on a log scale, or a list of choices.
 
-        What all strategies share (`experiments.search.SHARED`) is tuned anyway; a rule that forbids a part of it names
-        it to narrow it, as {"momentum": [0.0]}.
+        What all strategies share (`experiments.tuning.search.SHARED`) is tuned anyway; a rule that forbids a part of it
+        names it to narrow it, as {"momentum": [0.0]}.
         """
         return {}
 

@@ -36,7 +36,7 @@ from experiments.bench.sweeping import ROOT
 from experiments.bench.targets import Target
 from experiments.config.errors import UserError
 from experiments.config.spec import RunSpec
-from experiments.plan import data_key, load_data
+from experiments.sweep.plan import data_key, load_data
 from strategies.protection.base import Protected
 from strategies.protection.vault import make_vault
 

@@ -13,7 +13,7 @@ from experiments.bench.figures import Figures
 from experiments.bench.targets import Target
 from experiments.config.spec import RunSpec
 from experiments.federation.run import run
-from experiments.plan import data_key, load_data
+from experiments.sweep.plan import data_key, load_data
 
 SECTION = "Rules: training seconds of a run"
 BASE, SCAFFOLD, ADJUSTED = "fedavg", "scaffold", "fedavg + logit_adjusted(tau=1)"

@@ -23,7 +23,7 @@ import experiments
 from experiments.config.spec import RunSpec
 from experiments.federation.keys import Keys
 from experiments.federation.run import RunData, run
-from experiments.plan import data_key, load_data
+from experiments.sweep.plan import data_key, load_data
 
 
 @cache

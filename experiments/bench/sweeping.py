@@ -23,8 +23,8 @@ from experiments.bench.figures import Figures
 from experiments.bench.work import ROUNDS, SHORT, Work
 from experiments.config.spec import RunSpec
 from experiments.federation.run import RunData, resolved
-from experiments.plan import data_key
-from experiments.sweep import sweep
+from experiments.sweep.plan import data_key
+from experiments.sweep.workers import sweep
 from results.record import RunRecord
 from results.store import Store
 

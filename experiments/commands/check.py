@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from experiments.check import Options, check
+from experiments.regression.compare import Options, check
 
 
 def main(options: argparse.Namespace) -> int:

@@ -10,8 +10,8 @@ from shlex import join
 from experiments.commands import say
 from experiments.config.errors import UserError
 from experiments.config.grid import Grid, load_grid
-from experiments.plan import Loaded, load_data
-from experiments.winners import Arms, arms
+from experiments.sweep.plan import Loaded, load_data
+from experiments.tuning.winners import Arms, arms
 
 
 def check_workers(options: argparse.Namespace) -> None:

@@ -10,8 +10,8 @@ from experiments.commands.grids import load_grid_with_data
 from experiments.config.errors import UserError
 from experiments.config.grid import Grid
 from experiments.config.spec import label_skewed
-from experiments.plan import plan
-from experiments.winners import Arms
+from experiments.sweep.plan import plan
+from experiments.tuning.winners import Arms
 from results.files import slug
 from results.store import Store
 

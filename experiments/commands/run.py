@@ -9,11 +9,11 @@ from pathlib import Path
 from experiments.commands import say
 from experiments.config.errors import UserError
 from experiments.config.spec import RunSpec
-from experiments.describe import describe
 from experiments.engines import engine as check_engine
+from experiments.federation.describe import describe
 from experiments.federation.keys import keys_of_run
 from experiments.federation.run import attempt, save, sources
-from experiments.plan import check, data_key, load_data
+from experiments.sweep.plan import check, data_key, load_data
 from results.record import Key, encode
 from results.store import Store
 

@@ -12,9 +12,9 @@ from experiments.config.errors import UserError
 from experiments.config.grid import Grid
 from experiments.engines import engine as check_engine
 from experiments.federation.keys import keys_of_sweep, sampled_runs
-from experiments.plan import Loaded, Plan, check, estimate, plan
-from experiments.sweep import Summary
-from experiments.sweep import sweep as sweep_all
+from experiments.sweep.plan import Loaded, Plan, check, estimate, plan
+from experiments.sweep.workers import Summary
+from experiments.sweep.workers import sweep as sweep_all
 from results.store import Store, check_writable
 
 

@@ -12,13 +12,13 @@ from experiments.commands import say
 from experiments.commands.grids import check_workers
 from experiments.config.errors import UserError
 from experiments.config.grid import load_grid
-from experiments.describe import percent
-from experiments.plan import check, load_data
-from experiments.search import storage_of
-from experiments.study import Cell, Terms, cells_of, runs_to_check, several
-from experiments.tune import TuningError, alone
-from experiments.tune import tune as tune_all
-from experiments.winners import named
+from experiments.federation.describe import percent
+from experiments.sweep.plan import check, load_data
+from experiments.tuning.search import storage_of
+from experiments.tuning.study import Cell, Terms, cells_of, runs_to_check, several
+from experiments.tuning.trials import TuningError, alone
+from experiments.tuning.trials import tune as tune_all
+from experiments.tuning.winners import named
 from results import ResultsError
 from results.store import Store, check_writable
 from results.tuned import FIXED_EPOCHS, Winner, find

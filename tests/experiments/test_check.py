@@ -12,15 +12,15 @@ import pytest
 from msgspec.structs import replace as with_
 from threadpoolctl import threadpool_limits
 
-from experiments import repeat
 from experiments.__main__ import main
-from experiments.check import Options, reproducible
 from experiments.config.grid import load_grid
 from experiments.config.spec import STRATEGIES, RunSpec
 from experiments.federation.provenance import cpu_path
 from experiments.federation.run import attempt, deal_rows, one_ulp, run_models, set_up
-from experiments.plan import data_key
-from experiments.sweep import Summary
+from experiments.regression import repeat
+from experiments.regression.compare import Options, reproducible
+from experiments.sweep.plan import data_key
+from experiments.sweep.workers import Summary
 from results.baselines import Baselines, Cell, Outcome, read, write
 from results.record import RunRecord
 from tests.experiments.problems import problem

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import repeat
-from experiments.check import Options
+from experiments.regression import repeat
+from experiments.regression.compare import Options
 from results.baselines import read
 from results.verdicts import judge
 

@@ -9,9 +9,9 @@ import pytest
 
 from experiments.config.grid import load_grid
 from experiments.config.spec import RunSpec
-from experiments.search import BATCH, RANDOM_BATCHES, best, options_of, propose, rungs, space_of, trial_of
-from experiments.study import FINALISTS, FOLDS, FRESH_SEED, SEED, Terms
-from experiments.winners import arms, key_of
+from experiments.tuning.search import BATCH, RANDOM_BATCHES, best, options_of, propose, rungs, space_of, trial_of
+from experiments.tuning.study import FINALISTS, FOLDS, FRESH_SEED, SEED, Terms
+from experiments.tuning.winners import arms, key_of
 from results import tuned
 
 FOLDER = Path(__file__).parents[2] / "results" / "tuned"

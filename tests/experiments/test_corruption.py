@@ -13,7 +13,7 @@ from experiments.config.errors import UserError
 from experiments.config.spec import CORRUPTIONS, RunSpec
 from experiments.data.corruption.label_noise import LabelNoise
 from experiments.federation.run import advance, corrupted, deal_rows, run, set_up, sources
-from experiments.plan import Loaded, check, data_key
+from experiments.sweep.plan import Loaded, check, data_key
 from results.record import encode
 from tests.experiments.problems import problem
 

@@ -10,12 +10,12 @@ import pytest
 from experiments.config.errors import UserError
 from experiments.config.notation import canonical
 from experiments.config.spec import RunSpec
-from experiments.describe import describe
 from experiments.engines import inprocess
+from experiments.federation.describe import describe
 from experiments.federation.dropout import PHASES, Drop
 from experiments.federation.run import attempt, deal_rows, run, run_models, set_up
 from experiments.federation.transport import OrderedGrid
-from experiments.plan import check, load_data
+from experiments.sweep.plan import check, load_data
 from tests.experiments.problems import problem
 from tests.strategies.stages import Letter, case, result
 from tests.strategies.vaults import PROTECTED

@@ -16,12 +16,12 @@ from flwr.app import Message
 from experiments.config.errors import UserError
 from experiments.config.notation import build, canonical, parse
 from experiments.config.spec import STRATEGIES, RunSpec
-from experiments.describe import describe
 from experiments.engines import inprocess
 from experiments.federation.clients import SPENT, Clients
+from experiments.federation.describe import describe
 from experiments.federation.run import advance, deal_rows, run, set_up
-from experiments.plan import Loaded, check, data_key
-from experiments.search import space_of
+from experiments.sweep.plan import Loaded, check, data_key
+from experiments.tuning.search import space_of
 from results.record import RunRecord
 from results.report import report
 from results.store import Store

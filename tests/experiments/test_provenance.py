@@ -10,7 +10,7 @@ import pytest
 from experiments.config.spec import RunSpec
 from experiments.federation import provenance
 from experiments.federation.run import run, sources
-from experiments.plan import plan
+from experiments.sweep.plan import plan
 from results.store import Store
 from tests.experiments.problems import problem
 
@@ -72,7 +72,9 @@ def test_a_run_is_not_stale_for_another_strategys_sake() -> None:
         "strategies.fedavg",
         "partitions.deal",
     } <= modules
-    assert not {"strategies.local", "strategies.centralised", "partitions.shards", "experiments.sweep"} & modules
+    assert (
+        not {"strategies.local", "strategies.centralised", "partitions.shards", "experiments.sweep.workers"} & modules
+    )
 
 
 PRIVATE_OR_MEASURED = (

@@ -13,10 +13,10 @@ from experiments.config.errors import UserError
 from experiments.config.grid import load_grid
 from experiments.config.notation import terms
 from experiments.config.spec import RunSpec
-from experiments.describe import describe
+from experiments.federation.describe import describe
 from experiments.federation.run import run, sources
-from experiments.study import cells_of
-from experiments.winners import arms, key_of
+from experiments.tuning.study import cells_of
+from experiments.tuning.winners import arms, key_of
 from results import tuned
 from results.rules import LOSS, rule
 from tests.experiments.problems import problem
@@ -161,7 +161,7 @@ def test_every_rule_and_corruption_is_a_cell_of_tuning() -> None:
     cells = cells_of(specs)
     assert len(cells) == 4
     params = cells[3].space.default
-    from experiments.study import Terms
+    from experiments.tuning.study import Terms
 
     trial = cells[3].run(params, Terms(), 1000)
     assert (trial.rule, trial.options()["corrupt"]) == ("fedavg + logit_adjusted", NOISE)

@@ -12,8 +12,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from experiments.config.spec import RunSpec
-from experiments.describe import describe
 from experiments.engines import inprocess
+from experiments.federation.describe import describe
 from experiments.federation.run import (
     attempt,
     deal_rows,

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from experiments.config.errors import UserError
 from experiments.config.notation import build, parse
 from experiments.config.spec import STRATEGIES, RunSpec
-from experiments.search import (
+from experiments.tuning.search import (
     BATCH,
     OWN,
     best,
@@ -25,7 +25,7 @@ from experiments.search import (
     survivors,
     trial_of,
 )
-from experiments.winners import SHARED, untuned
+from experiments.tuning.winners import SHARED, untuned
 from strategies.fedprox import FedProx
 
 NOTATIONS = sorted({text for cls in STRATEGIES.values() for text in cls.examples})

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments import progress as progress_module
 from experiments.__main__ import main
 from experiments.config.spec import RunSpec
 from experiments.federation import run as run_module
 from experiments.federation.run import advance, run_models
-from experiments.progress import Progress
+from experiments.sweep.progress import Progress
 from experiments.training import machine_code
 from results.record import Cost, Data, RunRecord
 from tests.experiments.problems import problem
@@ -211,7 +210,7 @@ def test_time_left_is_that_of_finished_work_whatever_came_before(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(progress_module, "perf_counter", lambda: now[0])
+    monkeypatch.setattr("experiments.sweep.progress.perf_counter", lambda: now[0])
     with Progress(101, workers=2) as progress:
         now[0] = 70.0  # compiling, Ray, loading: 35 times what a run takes
         progress.finished(a_run(), 2.0)
@@ -222,7 +221,7 @@ def test_runs_that_were_there_already_say_nothing_of_time(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(progress_module, "perf_counter", lambda: now[0])
+    monkeypatch.setattr("experiments.sweep.progress.perf_counter", lambda: now[0])
     with Progress(4, workers=2) as progress:
         now[0] = 20.0
         progress.finished(a_run())

@@ -12,11 +12,11 @@ import pytest
 from experiments.config.errors import UserError
 from experiments.config.spec import RunSpec
 from experiments.federation.run import RunData, advance, deal_rows, run, set_up
-from experiments.plan import data_key
-from experiments.search import storage_of
-from experiments.study import FOLDS, SEED, Ask, Asking, Cell, Study, Terms, cells_of, several, value_at
-from experiments.tune import tune
-from experiments.winners import key_of
+from experiments.sweep.plan import data_key
+from experiments.tuning.search import storage_of
+from experiments.tuning.study import FOLDS, SEED, Ask, Asking, Cell, Study, Terms, cells_of, several, value_at
+from experiments.tuning.trials import tune
+from experiments.tuning.winners import key_of
 from results import tuned
 from tests.experiments.problems import problem
 
@@ -101,7 +101,7 @@ def test_other_code_is_another_study(monkeypatch: pytest.MonkeyPatch) -> None:
     cell, _ = small()
     before = Study(cell, SHORT, None).name
     assert Study(cell, SHORT, None).name == before
-    monkeypatch.setattr("experiments.study.sources", lambda spec, engine: "of another commit")
+    monkeypatch.setattr("experiments.tuning.study.sources", lambda spec, engine: "of another commit")
     assert Study(cell, SHORT, None).name != before
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from experiments.sweep import Summary
+from experiments.sweep.workers import Summary
 from results.store import Store
 
 ROOT = Path(__file__).parents[2]

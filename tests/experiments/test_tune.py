@@ -24,10 +24,10 @@ from experiments.__main__ import main
 from experiments.config.errors import UserError
 from experiments.config.spec import RunSpec
 from experiments.federation.provenance import ROOT
-from experiments.plan import load_data
-from experiments.search import storage_of
-from experiments.study import FOLDS, FRESH_SEED, SEED, Cell
-from experiments.tune import alone
+from experiments.sweep.plan import load_data
+from experiments.tuning.search import storage_of
+from experiments.tuning.study import FOLDS, FRESH_SEED, SEED, Cell
+from experiments.tuning.trials import alone
 from results import tuned
 from results.store import Store
 from tests.experiments.problems import dataset

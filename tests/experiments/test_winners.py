@@ -14,7 +14,7 @@ from experiments.commands.grids import tuning_command
 from experiments.config.errors import UserError
 from experiments.config.grid import load_grid
 from experiments.config.spec import RunSpec
-from experiments.winners import arms, key_of
+from experiments.tuning.winners import arms, key_of
 from results import tuned
 from results.tuned import Cost, Finalist, Trial, Winner
 from tests.experiments.problems import problem

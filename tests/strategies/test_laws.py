@@ -15,7 +15,7 @@ from experiments.config.spec import STRATEGIES, RunSpec
 from experiments.engines import flower, inprocess
 from experiments.federation.clients import jobs_of
 from experiments.federation.run import deal_rows, run, set_up
-from experiments.search import SHARED
+from experiments.tuning.search import SHARED
 from strategies.base import Federation, Strategy, StrategyError
 from strategies.protection.layout import change_of
 from strategies.protection.meter import total

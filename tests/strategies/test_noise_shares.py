@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from experiments.config.errors import UserError
 from experiments.config.spec import RunSpec
-from experiments.describe import describe
 from experiments.engines import inprocess
+from experiments.federation.describe import describe
 from experiments.federation.run import attempt, deal_rows, run, run_models, set_up
 from results.sections import Group
 from strategies import StrategyError

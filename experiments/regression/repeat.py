@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments import plan
 from experiments.config.errors import UserError
 from experiments.config.grid import load_grid
 from experiments.config.spec import RunSpec
 from experiments.data.uci_har import at_hand
 from experiments.federation import provenance
-from experiments.plan import Loaded, data_key, load_data
-from experiments.sweep import sweep
+from experiments.sweep import plan
+from experiments.sweep.plan import Loaded, data_key, load_data
+from experiments.sweep.workers import sweep
 from partitions import PartitionError
 from results.baselines import Baselines, CellKey, Outcome
 from results.store import Store

@@ -19,8 +19,8 @@ from experiments.config.errors import UserError
 from experiments.config.spec import RunSpec
 from experiments.federation import provenance
 from experiments.federation.run import RunData, attempt, failed
-from experiments.plan import DataKey, data_key
-from experiments.progress import Progress
+from experiments.sweep.plan import DataKey, data_key
+from experiments.sweep.progress import Progress
 from results.record import RunRecord
 from results.store import Store
 from strategies.protection.keys import Keys

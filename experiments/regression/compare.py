@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from experiments.config.errors import UserError
 from experiments.federation import provenance
 from experiments.federation.run import nested
-from experiments.repeat import GRID, Cells, Part, cell_of, outcomes, prepare
+from experiments.regression.repeat import GRID, Cells, Part, cell_of, outcomes, prepare
 from results.baselines import Baselines, Cell, CellKey, Jitter, Outcome, Outcomes, jitter, read, write
 from results.render import to_text
 from results.store import check_writable

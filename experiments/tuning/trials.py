@@ -20,10 +20,10 @@ from experiments.config.errors import UserError
 from experiments.config.spec import RunSpec
 from experiments.federation.rounds import Checkpoint
 from experiments.federation.run import RunData, advance, failed, sources
-from experiments.plan import DataKey, data_key
-from experiments.progress import Progress
-from experiments.study import Ask, Asking, Cell, Study, Terms
-from experiments.sweep import connect
+from experiments.sweep.plan import DataKey, data_key
+from experiments.sweep.progress import Progress
+from experiments.sweep.workers import connect
+from experiments.tuning.study import Ask, Asking, Cell, Study, Terms
 from results import tuned
 from results.record import RunRecord
 from results.store import Store

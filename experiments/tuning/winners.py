@@ -1,6 +1,6 @@
 """Tuned hyper-parameters in a sweep: which cell a run is of, which winner it takes, or why there is none.
 
-What searches is `experiments.search`; nothing here needs Optuna, which a sweep and a report do without.
+What searches is `experiments.tuning.search`; nothing here needs Optuna, which a sweep and a report do without.
 """
 
 from __future__ import annotations

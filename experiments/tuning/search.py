@@ -29,7 +29,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from experiments.config.errors import UserError
 from experiments.config.notation import canonical
 from experiments.config.spec import RunSpec
-from experiments.winners import SHARED, own_of
+from experiments.tuning.winners import SHARED, own_of
 from strategies import Strategy
 
 BATCH = 10  # trials proposed at a time, and the field of a halving

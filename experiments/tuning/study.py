@@ -19,13 +19,13 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from experiments import search
 from experiments.config.errors import UserError
 from experiments.config.spec import RunSpec
 from experiments.federation import provenance
 from experiments.federation.run import LAST_ROUNDS, sources
 from experiments.training.schedule import steps_a_round
-from experiments.winners import key_of
+from experiments.tuning import search
+from experiments.tuning.winners import key_of
 from results import tuned
 from results.record import RunRecord
 from strategies import Workload

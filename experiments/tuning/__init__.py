@@ -1,0 +1,1 @@
+"""Hyper-parameters chosen on validation persons, with Optuna."""
