@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed; {sys.executable} is {v[0]}.{v[1]}. Try: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt '.[dev]'
-	@$(RUN) experiments.training.machine_code
+	@$(RUN) experiments.training.kernels.machine_code
 	@touch $@
 
 sweep: $(STAMP)  ## Run what is missing of a grid, then its tables and figures (GRID=pilot)

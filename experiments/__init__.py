@@ -3,7 +3,7 @@
 The environment is set before NumPy or PyTorch can load: one thread a process (a sweep is parallel over runs; two
 threads under contention are slower than one), and one code path, AVX2's, of all that they compute, so that the same
 spec gives the same bits on every x86 machine of the last ten years. (Local training of linear-and-ReLU models takes no
-such care: `training.tiles` has the same bits everywhere.) The allocator is told to keep what it is given back.
+such care: `training.kernels.tiles` has the same bits everywhere.) The allocator is told to keep what it is given back.
 """
 
 import contextlib

@@ -34,8 +34,8 @@ from experiments.engines.simulation import ContextMemory
 from experiments.federation.clients import Clients
 from experiments.federation.rounds import Outcome
 from experiments.federation.run import About, RunData, Sides, set_up
-from experiments.training import machine_code
 from experiments.training.evaluation import Evaluator, Rows, from_metrics
+from experiments.training.kernels import machine_code
 from experiments.training.models import Model, Shape
 from partitions import Deal, Pool
 from partitions.measures import measure

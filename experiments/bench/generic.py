@@ -20,8 +20,8 @@ from experiments.bench.figures import Figures
 from experiments.config.spec import RunSpec
 from experiments.federation.seeds import Purpose, stream
 from experiments.training.flat import Flat, first_weights
-from experiments.training.fused import FusedTrainer
-from experiments.training.local import ReferenceTrainer
+from experiments.training.kernels.fused import FusedTrainer
+from experiments.training.reference import ReferenceTrainer
 from experiments.training.schedule import job
 from strategies.base import Update, Workload
 from strategies.fedavg import FedAvg

@@ -18,7 +18,7 @@ from experiments.bench.clock import interleave, progress
 from experiments.bench.figures import Figures
 from experiments.bench.targets import Target
 from experiments.bench.work import Work
-from experiments.training.fused import FusedTrainer
+from experiments.training.kernels.fused import FusedTrainer
 from experiments.training.private import PrivateStep
 from strategies.base import PrivateSteps, Workload
 from strategies.fedavg import FedAvg

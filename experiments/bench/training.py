@@ -15,7 +15,7 @@ from experiments.config.spec import RunSpec
 from experiments.engines import inprocess
 from experiments.federation.run import RunData, deal_rows, resolved, run, set_up
 from experiments.training.evaluation import Evaluator
-from experiments.training.fused import FusedTrainer
+from experiments.training.kernels.fused import FusedTrainer
 from strategies.base import Job, Update
 from strategies.fedavg import FedAvg
 

@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
     from experiments.config.spec import RunSpec
     from experiments.federation.rounds import Outcome
-    from experiments.training.fused import FusedTrainer
-    from experiments.training.local import ReferenceTrainer
+    from experiments.training.kernels.fused import FusedTrainer
+    from experiments.training.reference import ReferenceTrainer
 
 
 SPENT = "privacy-steps"  # what an office remembers of its budget: noised steps taken since round 1
@@ -144,7 +144,7 @@ class OwnRows:
 
     def gradient(self, w: NDArray[np.float32]) -> NDArray[np.float32]:
         """Of the mean loss over the rows, (d,), at a model w (d,)."""
-        from experiments.training.local import ReferenceTrainer
+        from experiments.training.reference import ReferenceTrainer
 
         side, whole = self.side, Workload(np.arange(len(self.y)), 1)
         module = side.spec.model.module(side.x.shape[1:], side.classes)
@@ -168,10 +168,10 @@ def trainer(side: ClientSide) -> FusedTrainer | ReferenceTrainer:
     widths = spec.model.widths(shape, side.classes)
     fused = spec.trainer == "auto" and measured().get(spec.model.notation) == "fused"
     if fused and widths is not None and spec.loss.compiled:
-        from experiments.training.fused import FusedTrainer
+        from experiments.training.kernels.fused import FusedTrainer
 
         return FusedTrainer(spec, strategy, widths, side.x, side.y, side.workloads)
-    from experiments.training.local import ReferenceTrainer
+    from experiments.training.reference import ReferenceTrainer
 
     return ReferenceTrainer(
         spec, strategy, spec.model.module(shape, side.classes), side.x, side.y, side.workloads, side.classes

@@ -135,7 +135,7 @@ def run_models(
 def _make_ready(spec: RunSpec, data: RunData, engine: str) -> None:
     """What is done once a process or once a machine, and before the clock, for it is no cost of a run: load what
     trains and scores, compile it on a new machine, hash the sources."""
-    from experiments.training import machine_code  # numba, which what only plans or reads runs does without
+    from experiments.training.kernels import machine_code  # numba, which what only plans or reads runs does without
 
     machine_code.make_ready(spec, data.train.x.shape[1:], len(data.about.classes))
     sources(spec, engine)

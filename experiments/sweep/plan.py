@@ -83,7 +83,7 @@ def check(loaded: Loaded, specs: Iterable[RunSpec] | None = None, engine: str = 
     Raises:
         PartitionError, StrategyError, UserError: as a run would.
     """
-    from experiments.training import machine_code  # numba: a third of a second that planning alone does without
+    from experiments.training.kernels import machine_code  # numba: a third of a second that planning alone does without
 
     flower.quiet()
     deals: dict[tuple[object, ...], Deal] = {}

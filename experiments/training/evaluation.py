@@ -176,7 +176,7 @@ def compiled(model: Model, shape: tuple[int, ...], classes: int) -> Predict | No
     widths = model.widths(shape, classes)
     if widths is None:
         return None
-    from experiments.training import kernel
+    from experiments.training.kernels import kernel
 
     layers = np.array(widths)
 

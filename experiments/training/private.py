@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.federation.seeds import Purpose, sequence
-from experiments.training import ghost
+from experiments.training.kernels import ghost
 from strategies.privacy.noise import NoiseStream, stream_of, words_for
 
 if TYPE_CHECKING:
     from experiments.config.spec import RunSpec
-    from experiments.training.fused import FusedTrainer
+    from experiments.training.kernels.fused import FusedTrainer
     from strategies.base import Workload
 
 Floats = NDArray[np.float32]

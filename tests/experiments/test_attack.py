@@ -23,7 +23,8 @@ from experiments.data.dataset import Dataset
 from experiments.federation.clients import ClientSide
 from experiments.federation.run import deal_rows, prepare, resolved, set_up
 from experiments.federation.seeds import Purpose
-from experiments.training import fused, private
+from experiments.training import private
+from experiments.training.kernels import fused
 from experiments.training.schedule import job
 from strategies import Workload
 from strategies.privacy.gaussian import gaussian_epsilon, gaussian_mu

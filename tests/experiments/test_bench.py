@@ -28,7 +28,7 @@ from experiments.bench.sweeping import Arrival, Swept, below, peak_mb
 from experiments.bench.targets import Target, targets
 from experiments.bench.work import Work, made_up
 from experiments.federation.provenance import ROOT
-from experiments.training.fused import FusedTrainer
+from experiments.training.kernels.fused import FusedTrainer
 from strategies.fedavg import FedAvg
 
 SIZES = [(4, 16), (3, 7)]  # clients, batch: the last batch of an epoch is short

@@ -21,8 +21,8 @@ from experiments.federation.run import deal_rows, prepare, resolved, run, set_up
 from experiments.federation.seeds import Purpose, stream
 from experiments.training.evaluation import Evaluator, Rows, by_module
 from experiments.training.flat import first_weights
-from experiments.training.fused import FusedTrainer
-from experiments.training.local import ReferenceTrainer
+from experiments.training.kernels.fused import FusedTrainer
+from experiments.training.reference import ReferenceTrainer
 from experiments.training.schedule import job, steps_a_round
 from strategies import Job, Update, Workload
 from strategies.fedavg import FedAvg

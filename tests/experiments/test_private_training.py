@@ -16,9 +16,9 @@ from torch import nn
 
 from experiments.federation.clients import ClientSide
 from experiments.federation.run import deal_rows, set_up
-from experiments.training.fused import FusedTrainer
-from experiments.training.local import ReferenceTrainer
+from experiments.training.kernels.fused import FusedTrainer
 from experiments.training.models import MLP
+from experiments.training.reference import ReferenceTrainer
 from experiments.training.schedule import job
 from strategies import PrivateSteps, Update, Workload
 from tests.experiments.problems import problem

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from experiments.federation.provenance import ROOT
-from experiments.training import kernel, products
-from experiments.training.products import MOST
-from experiments.training.tiles import HALF, LANES, PER_VECTOR
+from experiments.training.kernels import kernel, products
+from experiments.training.kernels.products import MOST
+from experiments.training.kernels.tiles import HALF, LANES, PER_VECTOR
 
 Floats = NDArray[np.float32]
 NO_FLOOR = np.float32(-np.inf)
@@ -222,7 +222,7 @@ if sys.argv[1:]:
     from numba.core import codegen
     told = codegen.CPUCodegen.magic_tuple
     codegen.CPUCodegen.magic_tuple = lambda self: (*told(self)[:2], told(self)[2] + "," + sys.argv[1])
-from experiments.training.tiles import PER_VECTOR
+from experiments.training.kernels.tiles import PER_VECTOR
 from tests.experiments.test_products import step_and_score
 print(json.dumps([PER_VECTOR, *step_and_score()]))
 """
@@ -259,10 +259,11 @@ def test_vectors_of_another_length_give_the_same_bits(tmp_path: Path) -> None:
 def test_compiled_code_notices_what_it_calls(tmp_path: Path) -> None:
     """numba would go on with the old machine code of `outer`, whose own file is the same."""
     (tmp_path / "called.py").write_text(
-        "from experiments.training.compiled import inner\n@inner\ndef f(x): return x + 1\n"
+        "from experiments.training.kernels.compiled import inner\n@inner\ndef f(x): return x + 1\n"
     )
     (tmp_path / "calls.py").write_text(
-        "import called\nfrom numba import types\nfrom experiments.training.compiled import compiled\nf = called.f\n"
+        "import called\nfrom numba import types\nfrom experiments.training.kernels.compiled import compiled\n"
+        "f = called.f\n"
         "@compiled(types.int64(types.int64), called)\ndef outer(x): return f(x)\n"
     )
     script = "import calls; print(calls.outer(1), calls.outer.stats.cache_hits.total())"
@@ -274,6 +275,6 @@ def test_compiled_code_notices_what_it_calls(tmp_path: Path) -> None:
 
     assert [answer(), answer()] == ["2 0", "2 1"]
     (tmp_path / "called.py").write_text(
-        "from experiments.training.compiled import inner\n@inner\ndef f(x): return x + 2\n"
+        "from experiments.training.kernels.compiled import inner\n@inner\ndef f(x): return x + 2\n"
     )
     assert answer() == "3 0"

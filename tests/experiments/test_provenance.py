@@ -68,7 +68,7 @@ def test_a_run_is_not_stale_for_another_strategys_sake() -> None:
     modules = provenance.closure({"experiments.federation.run", "strategies.fedprox", "partitions.iid"})
     assert {
         "experiments.federation.rounds",
-        "experiments.training.local",
+        "experiments.training.reference",
         "strategies.fedavg",
         "partitions.deal",
     } <= modules
@@ -84,7 +84,7 @@ PRIVATE_OR_MEASURED = (
     "experiments.federation.audit",
     "experiments.bench",
     "experiments.training.private",
-    "experiments.training.ghost",
+    "experiments.training.kernels.ghost",
 )
 
 
@@ -107,7 +107,7 @@ def test_a_plain_run_stands_on_no_code_of_privacy_protection_audit_or_bench(
     monkeypatch: pytest.MonkeyPatch, dataset: str
 ) -> None:
     modules = covered(monkeypatch, strategy="fedavg", dataset=dataset)
-    assert {"experiments.federation.rounds", "experiments.training.fused", "strategies.fedavg"} <= modules
+    assert {"experiments.federation.rounds", "experiments.training.kernels.fused", "strategies.fedavg"} <= modules
     needless = {name for name in modules if name.startswith(PRIVATE_OR_MEASURED)}
     assert needless == {"strategies.maths.vectors"}, "the sum of a round is compiled, and no other mathematics is in it"
 
@@ -115,7 +115,7 @@ def test_a_plain_run_stands_on_no_code_of_privacy_protection_audit_or_bench(
 @pytest.mark.parametrize(
     ("options", "needs"),
     [
-        ({"strategy": "dp_sgd(epsilon=8)"}, {"experiments.training.private", "experiments.training.ghost"}),
+        ({"strategy": "dp_sgd(epsilon=8)"}, {"experiments.training.private", "experiments.training.kernels.ghost"}),
         ({"strategy": "dp_fedavg(noise_multiplier=1)"}, {"strategies.privacy.plan", "strategies.privacy.report"}),
         ({"strategy": "paillier"}, {"strategies.protection.plan", "strategies.protection.office"}),
         ({"strategy": "fedavg", "audit": True}, {"experiments.federation.audit"}),

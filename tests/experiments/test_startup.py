@@ -19,7 +19,7 @@ from experiments.config.spec import RunSpec
 from experiments.federation import run as run_module
 from experiments.federation.run import advance, run_models
 from experiments.sweep.progress import Progress
-from experiments.training import machine_code
+from experiments.training.kernels import machine_code
 from results.record import Cost, Data, RunRecord
 from tests.experiments.problems import problem
 
@@ -45,10 +45,10 @@ def commands_in(modules: set[str]) -> set[str]:
 
 def test_a_plain_run_of_an_mlp_imports_what_it_needs_and_no_more(tmp_path: Path) -> None:
     modules = loaded_by(*SMALL, "--results", str(tmp_path))
-    assert {"experiments.training.kernel", "flwr.app"} <= modules
+    assert {"experiments.training.kernels.kernel", "flwr.app"} <= modules
     idle = {"torch", "scipy.stats", "pandas", "optuna", "ray", "matplotlib", "opacus"}
     assert not idle & modules
-    assert not {"experiments.training.ghost", "strategies.privacy.noise", "strategies.maths.lanes"} & modules
+    assert not {"experiments.training.kernels.ghost", "strategies.privacy.noise", "strategies.maths.lanes"} & modules
     assert commands_in(modules) == {"run"}
 
 
@@ -146,8 +146,8 @@ def test_compiling_is_no_cost_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("strategy", "kernels"),
     [
-        ("fedavg", {"experiments.training.kernel", "strategies.maths.vectors"}),
-        ("dp_sgd(epsilon=8)", {"experiments.training.ghost", "strategies.privacy.noise"}),
+        ("fedavg", {"experiments.training.kernels.kernel", "strategies.maths.vectors"}),
+        ("dp_sgd(epsilon=8)", {"experiments.training.kernels.ghost", "strategies.privacy.noise"}),
         ("dp_fedavg(epsilon=8)", {"strategies.privacy.noise"}),
         ("masked_sum(dp_fedavg(epsilon=8), bits=24)", {"strategies.privacy.discrete"}),
         ("paillier", {"strategies.maths.lanes"}),

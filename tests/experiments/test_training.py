@@ -14,8 +14,8 @@ from experiments.config.errors import UserError
 from experiments.config.spec import RunSpec
 from experiments.federation.seeds import Purpose, stream
 from experiments.training.flat import Flat, first_weights
-from experiments.training.local import ReferenceTrainer
 from experiments.training.models import MLP, CNN1d, Model
+from experiments.training.reference import ReferenceTrainer
 from experiments.training.schedule import epoch_orders, job, learning_rate, steps_a_round
 from strategies.base import Job, Workload
 from strategies.fedavg import FedAvg

@@ -41,6 +41,6 @@ def test_files_that_a_plain_run_hands_its_spec() -> None:
 def test_the_profile_sees_the_whole_way(a_round: Entered, a_run: Entered) -> None:
     """A count that misses files would be low."""
     assert {"rounds", "PlainServer.take", "_Watch.score"} <= a_round["experiments/federation/rounds.py"]
-    assert {"FusedTrainer.train"} <= a_round["experiments/training/fused.py"]
+    assert {"FusedTrainer.train"} <= a_round["experiments/training/kernels/fused.py"]
     assert {"run_models", "set_up", "_record"} <= a_run["experiments/federation/run.py"]
     assert set(a_round) <= set(a_run)

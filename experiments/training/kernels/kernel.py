@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from experiments.training import products, tiles
-from experiments.training.compiled import compiled, inner
-from experiments.training.products import (
+from experiments.training.kernels import products, tiles
+from experiments.training.kernels.compiled import compiled, inner
+from experiments.training.kernels.products import (
     MOST,
     add_outer,
     at,
@@ -41,7 +41,7 @@ from experiments.training.products import (
     units,
     unpack,
 )
-from experiments.training.tiles import LANES, exp_tile
+from experiments.training.kernels.tiles import LANES, exp_tile
 
 ROWS = MOST  # taken through the model together: what is read and what is wrong stay in the cache
 

@@ -20,11 +20,21 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from experiments.training import kernel, products, tiles
-from experiments.training.compiled import compiled, inner
-from experiments.training.kernel import GIVEN, INTEGERS, LABELS, ROWS, TABLE, VECTOR, add_products, errors, workspace
-from experiments.training.products import pack, room, unpack
-from experiments.training.tiles import LANES
+from experiments.training.kernels import kernel, products, tiles
+from experiments.training.kernels.compiled import compiled, inner
+from experiments.training.kernels.kernel import (
+    GIVEN,
+    INTEGERS,
+    LABELS,
+    ROWS,
+    TABLE,
+    VECTOR,
+    add_products,
+    errors,
+    workspace,
+)
+from experiments.training.kernels.products import pack, room, unpack
+from experiments.training.kernels.tiles import LANES
 from strategies.privacy import noise
 from strategies.privacy.noise import add_normals
 

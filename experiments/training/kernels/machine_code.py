@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 # Seconds of one core that compiling a module's kernels took, on an AMD EPYC. A module stands below those it imports.
 SECONDS = {
-    "experiments.training.kernel": 16,
+    "experiments.training.kernels.kernel": 16,
     "strategies.maths.vectors": 2,
     "strategies.privacy.noise": 1,
-    "experiments.training.ghost": 6,
+    "experiments.training.kernels.ghost": 6,
     "strategies.privacy.discrete": 1,
     "strategies.maths.lanes": 4,
 }
@@ -48,16 +48,16 @@ def modules_of(spec: RunSpec, shape: tuple[int, ...], classes: int) -> list[str]
     strategy, names = spec.strategy, ["strategies.maths.vectors"]
     written_out = spec.model.widths(shape, classes) is not None
     if written_out:  # the kernel scores even where the plain loop trains
-        names.append("experiments.training.kernel")
+        names.append("experiments.training.kernels.kernel")
     if strategy.local_dp or strategy.central_dp:
         names.append("strategies.privacy.noise")
     if strategy.local_dp:
-        names.append("experiments.training.ghost")
+        names.append("experiments.training.kernels.ghost")
     if strategy.protected and (strategy.local_dp or strategy.central_dp):
         names.append("strategies.privacy.discrete")
     names += getattr(strategy, "kernels", ())
     fused = written_out and spec.trainer == "auto" and spec.loss.compiled
-    names.append("experiments.training." + ("fused" if fused else "local"))
+    names.append("experiments.training.kernels.fused" if fused else "experiments.training.reference")
     return names
 
 

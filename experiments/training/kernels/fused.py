@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.training import kernel
+from experiments.training.kernels import kernel
 from experiments.training.schedule import batch_size, epoch_orders, terms_of
 from strategies.base import Job, Part, Strategy, Update, Workload
 

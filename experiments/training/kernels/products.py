@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.training.compiled import inner
-from experiments.training.tiles import (
+from experiments.training.kernels.compiled import inner
+from experiments.training.kernels.tiles import (
     HALF,
     LANES,
     LINE,
