@@ -1,8 +1,8 @@
 """bfv: sums under lattice encryption, exact; TenSEAL's (an optional extra, `pip install '.[he]'`).
 
-Brakerski, CRYPTO 2012; Fan, Vercauteren, ePrint 2012/144. The mathematics and its bounds are in `maths/lattice.py`. The
-offices share a secret key and encrypt with it; the server has the parameters alone and adds ciphertexts. Unlike
-Paillier it is believed to withstand quantum computers.
+Brakerski, CRYPTO 2012; Fan, Vercauteren, ePrint 2012/144. The mathematics and its bounds are in
+`crypto/lattice/sums.py`. The offices share a secret key and encrypt with it; the server has the parameters alone and
+adds ciphertexts. Unlike Paillier it is believed to withstand quantum computers.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from strategies.base import Memory, Setting, StrategyError
-from strategies.maths.masking import Slots
-from strategies.maths.streams import ProtectionError
+from strategies.crypto.masking import Slots
+from strategies.crypto.streams import ProtectionError
 from strategies.protection.base import Protected
 from strategies.protection.context import Context
 from strategies.protection.protocol import NO_NOTE, Adder, Ask, ClearAdder, Form, KeyHolder
@@ -39,7 +39,7 @@ class BFV(Protected):
 
     def check(self, setting: Setting) -> None:
         """Refuse, besides, sums that could not be exact, or a missing TenSEAL."""
-        from strategies.maths.lattice import LatticeError, plan
+        from strategies.crypto.lattice.sums import LatticeError, plan
 
         try:
             plan(self.scheme, self.bits, setting.clients)
@@ -48,7 +48,7 @@ class BFV(Protected):
         super().check(setting)
 
     def make_keys(self, offices: int, processes: int = 1) -> dict[str, str]:
-        from strategies.maths.lattice import keys
+        from strategies.crypto.lattice.sums import keys
 
         made = keys(self.scheme, self.bits, offices)
         return {self.scheme: made.secret.decode(), f"{self.scheme}-public": made.public.decode()}
@@ -62,7 +62,7 @@ class BFV(Protected):
 
 class _Offices(KeyHolder):
     def __init__(self, form: Form, vault: Vault, scheme: str) -> None:
-        from strategies.maths.lattice import Lattice
+        from strategies.crypto.lattice.sums import Lattice
 
         super().__init__(form)
         if scheme not in vault.keys:
@@ -83,7 +83,7 @@ class _Offices(KeyHolder):
 
 class _Server(Adder):
     def __init__(self, public: Bytes, form: Form) -> None:
-        from strategies.maths.lattice import Lattice
+        from strategies.crypto.lattice.sums import Lattice
 
         super().__init__(form)
         self.lattice = Lattice(public.tobytes(), form.count)

@@ -19,9 +19,9 @@ from typing import ClassVar
 import numpy as np
 
 from strategies.base import Memory
-from strategies.maths import masking
-from strategies.maths.masking import Slots
-from strategies.maths.streams import NONCE_BYTES
+from strategies.crypto import masking
+from strategies.crypto.masking import Slots
+from strategies.crypto.streams import NONCE_BYTES
 from strategies.protection.base import Protected
 from strategies.protection.context import Context
 from strategies.protection.protocol import Adder, ClearAdder, Form, KeyHolder

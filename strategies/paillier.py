@@ -5,9 +5,9 @@ key pair, the server has the public key alone:
 
     c_k = Enc(v_k),    prod_k c_k mod n^2 = Enc(sum_k v_k)
 
-with many fixed-point numbers v to a plaintext (`maths/packing.py`). The mathematics is in `maths/paillier.py`, what
-hides the plaintexts in `maths/obfuscators.py`, the work over processes in `maths/cryptor.py`. phe makes the same keys
-and opens every ciphertext.
+with many fixed-point numbers v to a plaintext (`packing.py`). The mathematics is in `crypto/paillier/`: keys and sums
+in `cryptosystem.py`, what hides the plaintexts in `obfuscators.py`, the work over processes in `cryptor.py`. phe makes
+the same keys and opens every ciphertext.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from strategies.base import Memory, StrategyError, check_choice
-from strategies.maths.masking import Slots
-from strategies.maths.streams import ProtectionError
+from strategies.crypto.masking import Slots
+from strategies.crypto.streams import ProtectionError
 from strategies.protection.base import Protected
 from strategies.protection.context import Context
 from strategies.protection.protocol import NO_NOTE, Adder, ClearAdder, Form, KeyHolder
@@ -38,12 +38,12 @@ class Paillier(Protected):
     Args:
         key_bits: length of n; 3072 is 128-bit security, 2048 is allowed.
         key: `safe` (p and q safe primes) or `subgroup` (short factors of p - 1 and q - 1, which make opening cheaper).
-        obfuscator: what hides the plaintexts: `full`, `djn`, `short` or `textbook` (`maths/obfuscators.py`).
+        obfuscator: what hides the plaintexts: `full`, `djn`, `short` or `textbook` (`crypto/paillier/obfuscators.py`).
     """
 
     sees: ClassVar[Mapping[str, Sees]] = SHARED_SECRET
     examples: ClassVar[tuple[str, ...]] = ("paillier",)
-    kernels: ClassVar[tuple[str, ...]] = ("strategies.maths.lanes",)  # compiled, for its powers
+    kernels: ClassVar[tuple[str, ...]] = ("strategies.crypto.paillier.lanes",)  # compiled, for its powers
 
     key_bits: int = field(default=3072, kw_only=True)
     key: str = field(default="safe", kw_only=True)
@@ -62,7 +62,7 @@ class Paillier(Protected):
 
     @property
     def assumes(self) -> str:
-        from strategies.maths.obfuscators import assumption
+        from strategies.crypto.paillier.obfuscators import assumption
 
         return assumption(self.obfuscator, self.key)
 
@@ -71,7 +71,7 @@ class Paillier(Protected):
         return type(self), self.key_bits, self.key
 
     def make_keys(self, offices: int, processes: int = 1) -> dict[str, str]:
-        from strategies.maths.paillier import generate
+        from strategies.crypto.paillier.cryptosystem import generate
 
         return {KEY: generate(self.key_bits, self.key, processes).jwk()}  # type: ignore[arg-type]
 
@@ -84,9 +84,9 @@ class Paillier(Protected):
 
 class _Offices(KeyHolder):
     def __init__(self, form: Form, vault: Vault, obfuscator: str, processes: int) -> None:
-        from strategies.maths.cryptor import Cryptor
-        from strategies.maths.packing import Packing
-        from strategies.maths.paillier import PrivateKey
+        from strategies.crypto.paillier.cryptor import Cryptor
+        from strategies.crypto.paillier.cryptosystem import PrivateKey
+        from strategies.crypto.paillier.packing import Packing
 
         super().__init__(form)
         if KEY not in vault.keys:
@@ -112,7 +112,7 @@ class _Offices(KeyHolder):
         return Slots(values, check, self.form.bits)
 
     def naive(self) -> dict[str, Any]:
-        from strategies.maths.cryptor import SAMPLE, naive_cost
+        from strategies.crypto.paillier.cryptor import SAMPLE, naive_cost
 
         cost = naive_cost(self.private, self.form.count)
         return {"naive_encrypt_s": cost.encrypt_s, "naive_decrypt_s": cost.decrypt_s, "naive_sample": SAMPLE}
@@ -126,8 +126,8 @@ class _Offices(KeyHolder):
 
 class _Server(Adder):
     def __init__(self, public: Bytes, form: Form) -> None:
-        from strategies.maths.packing import Packing
-        from strategies.maths.paillier import PublicKey
+        from strategies.crypto.paillier.cryptosystem import PublicKey
+        from strategies.crypto.paillier.packing import Packing
 
         super().__init__(form)
         self.public = PublicKey.from_jwk(public.tobytes().decode(), test_only=True)  # the offices have checked it

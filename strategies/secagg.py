@@ -1,8 +1,8 @@
 """secagg: masks that cancel in the sum, without a key that offices share; it survives offices that vanish.
 
 Bonawitz, Ivanov, Kreuter, Marcedone, McMahan, Patel, Ramage, Segal, Seth: Practical Secure Aggregation for
-Privacy-Preserving Machine Learning, CCS 2017. The mathematics is in `maths/secagg.py` (offices) and
-`maths/secagg_server.py`; here are its messages. A round:
+Privacy-Preserving Machine Learning, CCS 2017. The mathematics is in `crypto/secagg/`, one file for
+the offices and one for the server; here are its messages. A round:
 
     keys     fresh public keys of every office. Those of round t + 1 ride on the `unmask` reply of round t, so that only
              offices without a reply are asked
@@ -23,10 +23,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from strategies.base import Memory, StrategyError
-from strategies.maths import masking, secagg, secagg_server
-from strategies.maths.masking import Slots
-from strategies.maths.secagg import ADVERT_BYTES, Terms
-from strategies.maths.streams import ProtectionError
+from strategies.crypto import masking
+from strategies.crypto.masking import Slots
+from strategies.crypto.secagg import office as secagg
+from strategies.crypto.secagg import server as secagg_server
+from strategies.crypto.secagg.office import ADVERT_BYTES, Terms
+from strategies.crypto.streams import ProtectionError
 from strategies.protection.base import Protected
 from strategies.protection.context import Context
 from strategies.protection.protocol import NO_NOTE, Adder, Ask, ClearAdder, Form, KeyHolder, Parts

@@ -23,7 +23,7 @@ from experiments.federation.rounds import PlainServer
 from experiments.federation.run import prepare, resolved, run, run_models
 from experiments.lift import Lifted, lift, make_keys
 from strategies import Federation, StrategyError
-from strategies.maths.streams import ProtectionError
+from strategies.crypto.streams import ProtectionError
 from tests.experiments.problems import SMALL, dataset
 
 ROOT = Path(__file__).parents[1]

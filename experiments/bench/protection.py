@@ -25,9 +25,9 @@ from experiments.bench.rounds import Federated
 from experiments.bench.targets import Target
 from experiments.bench.work import Work
 from experiments.federation.run import RunData
-from strategies.maths.cryptor import Cryptor, naive_cost
-from strategies.maths.packing import Packing
-from strategies.maths.paillier import PrivateKey, generate
+from strategies.crypto.paillier.cryptor import Cryptor, naive_cost
+from strategies.crypto.paillier.cryptosystem import PrivateKey, generate
+from strategies.crypto.paillier.packing import Packing
 from strategies.paillier import KEY, Paillier
 from strategies.protection.base import Protected
 from strategies.protection.keys import Keys

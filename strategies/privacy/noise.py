@@ -1,6 +1,6 @@
 """Where noise and coins come from: one stream of words a key, and normal numbers of these words.
 
-    words     AES-256 in counter mode, as `maths.streams` has it: Dworkin, NIST SP 800-38A. Words of 32 bits.
+    words     AES-256 in counter mode, as `crypto.streams` has it: Dworkin, NIST SP 800-38A. Words of 32 bits.
     normals   Box, Muller: A Note on the Generation of Random Normal Deviates, Annals of Mathematical Statistics 29
               (1958): of u in (0, 1) and an angle, two independent normal numbers
 
@@ -43,7 +43,7 @@ from numba import njit, types
 from numpy.typing import NDArray
 
 from strategies.base import StrategyError, check_range
-from strategies.maths.streams import KEY_BYTES, random_key
+from strategies.crypto.streams import KEY_BYTES, random_key
 
 WORD_BITS = 32
 LARGEST = math.sqrt(2 * 39 * math.log(2))  # no normal number is beyond, in sigmas

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from strategies.base import Named
-from strategies.maths.streams import ProtectionError
+from strategies.crypto.streams import ProtectionError
 from strategies.protection.context import Context
 from strategies.protection.desk import Desk
 from strategies.protection.layout import digits, number, slots_of_a_number

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from strategies.maths.streams import ProtectionError
+from strategies.crypto.streams import ProtectionError
 
 Floats = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from strategies.maths.streams import ProtectionError
+from strategies.crypto.streams import ProtectionError
 
 PREFIX = "context-"  # of its keys in a configuration
 

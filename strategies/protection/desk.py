@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strategies.base import Memory
-from strategies.maths.fixed_point import FixedPoint, Floats
-from strategies.maths.masking import Slots
-from strategies.maths.streams import check_tags, tag
+from strategies.crypto.fixed_point import FixedPoint, Floats
+from strategies.crypto.masking import Slots
+from strategies.crypto.streams import check_tags, tag
 from strategies.protection import clip as clips
 from strategies.protection.context import Context
 from strategies.protection.layout import Layout, digits, number, slots_of_a_number

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strategies.base import Change, Federation, Named, Received, Strategy, Update
-from strategies.maths.streams import ProtectionError
+from strategies.crypto.streams import ProtectionError
 from strategies.protection import clip as clips
 
 Floats = NDArray[np.float64]

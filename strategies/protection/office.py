@@ -37,7 +37,7 @@ from strategies.base import (
     Update,
     Workload,
 )
-from strategies.maths.streams import ProtectionError, seal, unseal
+from strategies.crypto.streams import ProtectionError, seal, unseal
 from strategies.protection import aside
 from strategies.protection.aside import AFTER, BEFORE
 from strategies.protection.context import Context, round_of

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 from strategies.base import Strategy, StrategyError, check_choice, check_range
+from strategies.crypto.fixed_point import ROUNDINGS, FixedPoint
+from strategies.crypto.streams import ProtectionError
 from strategies.fedavg import FedAvg
-from strategies.maths.fixed_point import ROUNDINGS, FixedPoint
-from strategies.maths.streams import ProtectionError
 from strategies.protection.protocol import Adder, Form, KeyHolder
 from strategies.protection.sees import Sees
 from strategies.protection.sums import Bytes

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from strategies.base import Federation, Job, Letter, Memory, Prepared, Setting, Update
-from strategies.maths.streams import ProtectionError
+from strategies.crypto.streams import ProtectionError
 from strategies.protection.desk import Desk
 from strategies.protection.keys import Keys
 from strategies.protection.layout import Layout, layout_of, supposed

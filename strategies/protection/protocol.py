@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from strategies.base import Memory
-from strategies.maths.masking import Slots, add_packed, check_packed, pack, unpack
+from strategies.crypto.masking import Slots, add_packed, check_packed, pack, unpack
 from strategies.protection.context import Context
 from strategies.protection.sums import Bytes, ProtectedSum
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from strategies.base import Federation, Letter
-from strategies.maths.streams import ProtectionError
+from strategies.crypto.streams import ProtectionError
 from strategies.protection.aside import AFTER, BEFORE
 from strategies.protection.context import Context
 from strategies.protection.layout import slots_of_a_number

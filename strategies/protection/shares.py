@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strategies.base import StrategyError
-from strategies.maths.fixed_point import FixedPoint
-from strategies.maths.streams import ProtectionError
+from strategies.crypto.fixed_point import FixedPoint
+from strategies.crypto.streams import ProtectionError
 from strategies.privacy.discrete import (
     LARGEST_NUMERATOR,
     TAIL,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strategies.base import Letter, Memory
-from strategies.maths.streams import ProtectionError
+from strategies.crypto.streams import ProtectionError
 
 Bytes = NDArray[np.uint8]
 SENT = "sent-"  # begins the names of what counts once a sum is known to hold the update

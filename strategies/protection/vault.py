@@ -20,7 +20,7 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
-from strategies.maths.streams import KEY_BYTES, ProtectionError, derive, random_key
+from strategies.crypto.streams import KEY_BYTES, ProtectionError, derive, random_key
 
 
 @dataclass(frozen=True)

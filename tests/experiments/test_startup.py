@@ -48,7 +48,10 @@ def test_a_plain_run_of_an_mlp_imports_what_it_needs_and_no_more(tmp_path: Path)
     assert {"experiments.training.kernels.kernel", "flwr.app"} <= modules
     idle = {"torch", "scipy.stats", "pandas", "optuna", "ray", "matplotlib", "opacus"}
     assert not idle & modules
-    assert not {"experiments.training.kernels.ghost", "strategies.privacy.noise", "strategies.maths.lanes"} & modules
+    assert (
+        not {"experiments.training.kernels.ghost", "strategies.privacy.noise", "strategies.crypto.paillier.lanes"}
+        & modules
+    )
     assert commands_in(modules) == {"run"}
 
 
@@ -146,11 +149,11 @@ def test_compiling_is_no_cost_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("strategy", "kernels"),
     [
-        ("fedavg", {"experiments.training.kernels.kernel", "strategies.maths.vectors"}),
+        ("fedavg", {"experiments.training.kernels.kernel", "strategies.vectors"}),
         ("dp_sgd(epsilon=8)", {"experiments.training.kernels.ghost", "strategies.privacy.noise"}),
         ("dp_fedavg(epsilon=8)", {"strategies.privacy.noise"}),
         ("masked_sum(dp_fedavg(epsilon=8), bits=24)", {"strategies.privacy.discrete"}),
-        ("paillier", {"strategies.maths.lanes"}),
+        ("paillier", {"strategies.crypto.paillier.lanes"}),
     ],
 )
 def test_what_a_run_stands_on_is_known_beforehand(strategy: str, kernels: set[str]) -> None:

@@ -1,12 +1,13 @@
 """PRIMES FOR TESTS ONLY, committed for all to read: a key of them protects nothing.
 
-Keys refuse the long ones unless `test_only=True` (by the SHA-256 of their n, in strategies.maths.paillier), and short
-ones for their length. p and q of each; of a subgroup key also a and b, p = 2 a p' + 1 and q = 2 b q' + 1.
+Keys refuse the long ones unless `test_only=True` (by the SHA-256 of their n, in
+strategies.crypto.paillier.cryptosystem), and short ones for their length. p and q of each; of a subgroup key also a and
+b, p = 2 a p' + 1 and q = 2 b q' + 1.
 """
 
 from __future__ import annotations
 
-from strategies.maths.paillier import PrivateKey
+from strategies.crypto.paillier.cryptosystem import PrivateKey
 
 TOY = (23, 59)  # 1,276 units mod n: few enough to look at every one
 

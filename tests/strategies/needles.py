@@ -18,7 +18,7 @@ from flwr.app import RecordDict
 from flwr.common.serde import recorddict_to_proto
 from numpy.typing import NDArray
 
-from strategies.maths.masking import to_wire
+from strategies.crypto.masking import to_wire
 
 WINDOW = 32  # bytes that have to agree: no chance does that
 CHUNK = 1 << 22

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from strategies.maths.masking import Slots
-from strategies.maths.secagg_server import Server
-from strategies.maths.streams import keystream, random_key, word_bytes, words
+from strategies.crypto.masking import Slots
+from strategies.crypto.secagg.server import Server
+from strategies.crypto.streams import keystream, random_key, word_bytes, words
 
 
 def integers(key: bytes | None, count: int, bits: int) -> NDArray[np.uint32]:

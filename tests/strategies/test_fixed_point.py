@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.maths.fixed_point import FixedPoint, Floats
-from strategies.maths.streams import ProtectionError
+from strategies.crypto.fixed_point import FixedPoint, Floats
+from strategies.crypto.streams import ProtectionError
 
 lawful = settings(max_examples=80, deadline=None, derandomize=True)
 SEEDS = st.integers(0, 2**32 - 1)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.maths import lanes
+from strategies.crypto.paillier import lanes
 
 ONES = 2**28 - 1
 

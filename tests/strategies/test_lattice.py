@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from strategies.maths import seal as edge
-from strategies.maths.lattice import SCHEMES, Keys, Lattice, LatticeError, Total, keys, plan
+from strategies.crypto.lattice import seal as edge
+from strategies.crypto.lattice.sums import SCHEMES, Keys, Lattice, LatticeError, Total, keys, plan
 
 Vector = NDArray[np.uint32]
 PARAMETERS = [(scheme, bits) for scheme in SCHEMES for bits in (8, 12, 16, 24, 32)]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import chisquare
 
-from strategies.maths.masking import (
+from strategies.crypto.masking import (
     Slots,
     fresh_nonce,
     from_wire,
@@ -23,7 +23,7 @@ from strategies.maths.masking import (
     unmask,
     unpack,
 )
-from strategies.maths.streams import ProtectionError, check_tags, random_key, tag
+from strategies.crypto.streams import ProtectionError, check_tags, random_key, tag
 from tests.strategies.slots import add, integers
 
 SECRET = bytes(range(32))

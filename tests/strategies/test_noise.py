@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, kstest, norm
 
 from strategies.base import StrategyError
-from strategies.maths.streams import keystream
+from strategies.crypto.streams import keystream
 from strategies.privacy.noise import LARGEST, NoiseStream, add_normals, stream_of, words_for
 
 KEY = bytes(range(32))

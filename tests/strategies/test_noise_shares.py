@@ -17,8 +17,8 @@ from experiments.federation.describe import describe
 from experiments.federation.run import attempt, deal_rows, run, run_models, set_up
 from results.sections import Group
 from strategies import StrategyError
-from strategies.maths.fixed_point import FixedPoint
-from strategies.maths.streams import ProtectionError
+from strategies.crypto.fixed_point import FixedPoint
+from strategies.crypto.streams import ProtectionError
 from strategies.privacy.gaussian import gaussian_epsilon
 from strategies.privacy.plan import noise_shares
 from strategies.protection.keys import Keys

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from strategies import StrategyError
-from strategies.maths.packing import Packing
+from strategies.crypto.paillier.packing import Packing
 
 layouts = st.builds(Packing, st.integers(1, 60), st.integers(8, 32), st.integers(64, 300))
 property_test = settings(max_examples=100, deadline=None, derandomize=True)

@@ -22,11 +22,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strategies import StrategyError
-from strategies.maths import cryptor, obfuscators, paillier, primes
-from strategies.maths.cryptor import Cryptor, naive_cost
-from strategies.maths.obfuscators import OBFUSCATORS, Full, Short, assumption
-from strategies.maths.packing import Packing
-from strategies.maths.paillier import CiphertextError, PaillierError, PrivateKey, PublicKey, generate
+from strategies.crypto.paillier import cryptor, obfuscators, primes
+from strategies.crypto.paillier import cryptosystem as paillier
+from strategies.crypto.paillier.cryptor import Cryptor, naive_cost
+from strategies.crypto.paillier.cryptosystem import CiphertextError, PaillierError, PrivateKey, PublicKey, generate
+from strategies.crypto.paillier.obfuscators import OBFUSCATORS, Full, Short, assumption
+from strategies.crypto.paillier.packing import Packing
 from tests.strategies.committed_test_primes import COMMITTED, LARGE, TOY, committed_key
 
 KEYS = {name: committed_key(name) for name in COMMITTED}
@@ -508,7 +509,8 @@ def test_a_dead_worker_is_noticed() -> None:
 
 def test_workers_import_little_and_hold_no_key_on_their_command_line() -> None:
     heavy = "{'flwr', 'torch', 'numba', 'ray', 'pandas', 'scipy'}"
-    code = f"import sys, strategies.maths.cryptor; print({heavy} & {{name.split('.')[0] for name in sys.modules}})"
+    code = "import sys, strategies.crypto.paillier.cryptor"
+    code += f"; print({heavy} & {{name.split('.')[0] for name in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
     key = KEYS["safe-512"]

@@ -9,7 +9,7 @@ from gmpy2 import mpz, powmod
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.maths.powers import FixedBase, _from_limbs, _limbs, best_window, fixed_exponent
+from strategies.crypto.paillier.powers import FixedBase, _from_limbs, _limbs, best_window, fixed_exponent
 from tests.strategies.committed_test_primes import committed_key
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from results.record import RunRecord
 from strategies import StrategyError
-from strategies.maths.streams import ProtectionError
+from strategies.crypto.streams import ProtectionError
 from strategies.protection.context import PREFIX
 from tests.strategies.stages import Letter, result, stage
 from tests.strategies.test_protected_laws import NONE, told

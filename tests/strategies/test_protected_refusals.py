@@ -16,7 +16,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType
 
 from experiments.engines.flower import content_of
 from strategies.base import Letter as Told
-from strategies.maths.streams import ProtectionError
+from strategies.crypto.streams import ProtectionError
 from strategies.protection.context import PREFIX, Context
 from strategies.protection.desk import Desk
 from strategies.protection.vault import Vault

@@ -25,8 +25,8 @@ from experiments.engines import flower
 from experiments.engines.flower import decode
 from experiments.federation import keys as keys_of
 from experiments.federation.run import deal_rows, run, set_up
-from strategies.maths.fixed_point import FixedPoint
-from strategies.maths.streams import ProtectionError
+from strategies.crypto.fixed_point import FixedPoint
+from strategies.crypto.streams import ProtectionError
 from strategies.protection.base import Protected
 from strategies.protection.sees import SERVER
 from strategies.protection.vault import Vault, make_vault

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from experiments.federation.run import deal_rows, first_weights, run_models, set_up
 from strategies.base import Federation, Round
 from strategies.base import Letter as Told
+from strategies.crypto.masking import Slots, add_packed, pack, unpack
 from strategies.fedavg import FedAvg
 from strategies.fedavgm import FedAvgM
 from strategies.fedprox import FedProx
-from strategies.maths.masking import Slots, add_packed, pack, unpack
 from strategies.protection.base import Protected
 from strategies.protection.protocol import Form
 from strategies.protection.server import ProtectedServer

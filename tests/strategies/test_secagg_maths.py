@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import chisquare
 
-from strategies.maths import secagg, secagg_server, shamir
-from strategies.maths.masking import Slots, shift
-from strategies.maths.secagg import Closed, Masked, Shared, State, Terms, from_memory, to_memory
-from strategies.maths.secagg_server import Server
-from strategies.maths.shamir import SHARE_BYTES
-from strategies.maths.streams import ProtectionError, check_tags, derive, tag
+from strategies.crypto import shamir
+from strategies.crypto.masking import Slots, shift
+from strategies.crypto.secagg import office as secagg
+from strategies.crypto.secagg import server as secagg_server
+from strategies.crypto.secagg.office import Closed, Masked, Shared, State, Terms, from_memory, to_memory
+from strategies.crypto.secagg.server import Server
+from strategies.crypto.shamir import SHARE_BYTES
+from strategies.crypto.streams import ProtectionError, check_tags, derive, tag
 from tests.strategies.slots import collect
 
 SECRET = bytes(range(32))

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from strategies.maths.shamir import PRIME, SHARE_BYTES, combine, split
-from strategies.maths.streams import ProtectionError
+from strategies.crypto.shamir import PRIME, SHARE_BYTES, combine, split
+from strategies.crypto.streams import ProtectionError
 
 secrets_ = st.binary(min_size=32, max_size=32)
 SECRET = bytes(range(32))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from strategies.maths.streams import (
+from strategies.crypto.streams import (
     SEAL_BYTES,
     ProtectionError,
     check_tags,

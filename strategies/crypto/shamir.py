@@ -18,7 +18,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from strategies.maths.streams import KEY_BYTES, ProtectionError
+from strategies.crypto.streams import KEY_BYTES, ProtectionError
 
 PRIME = 2**256 + 297
 SHARE_BYTES = 33

@@ -78,7 +78,7 @@ def to_grid(
     offset: int,
     chance: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.uint32], NDArray[np.float64], int]:
-    """An update (d,) in fixed point: `maths.fixed_point`'s formula for each entry u with its clip C; `limit` is Q p_k.
+    """An update (d,) in fixed point: `crypto.fixed_point`'s formula for each entry u with its clip C; `limit` is Q p_k.
 
     Args:
         chance: (d,) in [0, 1), added before rounding down; None rounds to nearest, halves to even.

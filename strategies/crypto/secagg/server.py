@@ -17,11 +17,11 @@ from dataclasses import dataclass, replace
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from strategies.maths import shamir
-from strategies.maths.masking import Slots, shift
-from strategies.maths.secagg import SEALED_BYTES, Terms, check_adverts, pair_key, seed_key
-from strategies.maths.shamir import SHARE_BYTES
-from strategies.maths.streams import KEY_BYTES, ProtectionError
+from strategies.crypto import shamir
+from strategies.crypto.masking import Slots, shift
+from strategies.crypto.secagg.office import SEALED_BYTES, Terms, check_adverts, pair_key, seed_key
+from strategies.crypto.shamir import SHARE_BYTES
+from strategies.crypto.streams import KEY_BYTES, ProtectionError
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ Paillier: Public-Key Cryptosystems Based on Composite Degree Residuosity Classes
     c1 c2 mod n^2 decrypts to m1 + m2 mod n                            addition
     m = L(c^(p-1) mod p^2) / L((1+n)^(p-1) mod p^2) mod p,   L(u) = (u - 1) / p       decryption mod p, alike mod q
 
-What hides m is the obfuscator o, an n-th residue mod n^2: `strategies.maths.obfuscators` makes them, and
-`strategies.maths.cryptor` spreads the work over processes. Keys are of one of three kinds:
+What hides m is the obfuscator o, an n-th residue mod n^2: `strategies.crypto.paillier.obfuscators` makes them, and
+`strategies.crypto.paillier.cryptor` spreads the work over processes. Keys are of one of three kinds:
 
     safe        p = 2 p' + 1, q = 2 q' + 1, all prime
-    subgroup    p = 2 a p' + 1, q = 2 b q' + 1, all prime (Ma, Han, Lei 2021; strategies.maths.primes). Obfuscators
+    subgroup    p = 2 a p' + 1, q = 2 b q' + 1, all prime (Ma, Han, Lei 2021; `primes.py`). Obfuscators
                 have order 2a mod p^2 and 2b mod q^2, so that the exponent 2a of 449 bits removes them on decryption
     plain       any other primes with gcd(n, (p-1)(q-1)) = 1, such as phe's
 
@@ -35,9 +35,9 @@ from phe import PaillierPrivateKey, PaillierPublicKey
 from phe.util import base64_to_int, int_to_base64
 
 from strategies.base import StrategyError, check_choice
-from strategies.maths.powers import fixed_exponent
-from strategies.maths.primes import SUBGROUP_BITS, prime_pair
-from strategies.maths.streams import ProtectionError
+from strategies.crypto.paillier.powers import fixed_exponent
+from strategies.crypto.paillier.primes import SUBGROUP_BITS, prime_pair
+from strategies.crypto.streams import ProtectionError
 
 Payload = NDArray[np.uint8]  # (ciphertexts, ciphertext_bytes), little-endian, as it travels in a Flower record
 Kind = Literal["safe", "subgroup", "plain"]

@@ -48,7 +48,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from strategies.maths.seal import (
+from strategies.crypto.lattice.seal import (
     DEGREE,
     ERRORS,
     PRIME_BITS,

@@ -35,10 +35,10 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from numpy.typing import NDArray
 
-from strategies.maths import shamir
-from strategies.maths.masking import Slots, shift
-from strategies.maths.shamir import SHARE_BYTES
-from strategies.maths.streams import (
+from strategies.crypto import shamir
+from strategies.crypto.masking import Slots, shift
+from strategies.crypto.shamir import SHARE_BYTES
+from strategies.crypto.streams import (
     KEY_BYTES,
     SEAL_BYTES,
     Part,

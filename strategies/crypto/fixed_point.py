@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from strategies.maths.streams import ProtectionError, check_bits
+from strategies.crypto.streams import ProtectionError, check_bits
 
 Floats = NDArray[np.float64]
 ROUNDINGS = ("nearest", "feedback", "stochastic")
@@ -83,7 +83,7 @@ class FixedPoint:
         Returns:
             v (d,) in [0, 2 o_k]; what was not sent, update - (v - o_k) C / (Q p_k), (d,); how many values were clipped.
         """
-        from strategies.maths.vectors import to_grid  # compiled: what only lists strategies does without
+        from strategies.vectors import to_grid  # compiled: what only lists strategies does without
 
         chance = None if rng is None else rng.random(update.shape)
         clips = np.full(update.shape, clip, np.float64)

@@ -30,8 +30,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from gmpy2 import mpz
 
-from strategies.maths.obfuscators import EXPECTED, Make, build, check_fit
-from strategies.maths.paillier import PaillierError, Payload, PrivateKey
+from strategies.crypto.paillier.cryptosystem import PaillierError, Payload, PrivateKey
+from strategies.crypto.paillier.obfuscators import EXPECTED, Make, build, check_fit
 
 Task = Literal["setup", "make", "decrypt"]
 SAMPLE = 20  # numbers by which phe's cost is known

@@ -29,8 +29,8 @@ from collections.abc import Callable, Sequence
 from gmpy2 import gcd, invert, is_prime, mpz, powmod, powmod_base_list
 
 from strategies.base import check_choice
-from strategies.maths.paillier import PaillierError, PrivateKey, PublicKey
-from strategies.maths.powers import FixedBase
+from strategies.crypto.paillier.cryptosystem import PaillierError, PrivateKey, PublicKey
+from strategies.crypto.paillier.powers import FixedBase
 
 OBFUSCATORS = ("full", "djn", "short", "textbook")
 SHORT_BITS = 256  # twice the security level of a 3072-bit modulus

@@ -67,7 +67,7 @@ class _Root:
     """M as `lanes` takes it, and the ways there and back."""
 
     def __init__(self, modulus: mpz) -> None:
-        from strategies.maths import lanes  # numba: half a second and 70 MB
+        from strategies.crypto.paillier import lanes  # numba: half a second and 70 MB
 
         if not (modulus > 2 and modulus % 2):
             raise ValueError("the modulus must be odd and at least 3")  # which is a secret: not shown

@@ -23,7 +23,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from strategies.maths.streams import NONCE_BYTES, ProtectionError, check_bits, derive, keystream, word_bytes, words
+from strategies.crypto.streams import NONCE_BYTES, ProtectionError, check_bits, derive, keystream, word_bytes, words
 
 CHECK_BYTES = 8
 BLOCK = 4096  # slots that `add_packed` takes at a time; a multiple of 8

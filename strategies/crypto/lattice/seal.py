@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from strategies.maths.streams import ProtectionError
+from strategies.crypto.streams import ProtectionError
 
 DEGREE = 4096  # N: coefficients of a polynomial, slots of a ciphertext
 SECURE_BITS = 109  # of q at N = 4,096 for 128-bit security: Homomorphic Encryption Standard, 2018, and SEAL's table

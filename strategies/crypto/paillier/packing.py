@@ -19,7 +19,7 @@ from gmpy2 import mpz
 from numpy.typing import NDArray
 
 from strategies.base import StrategyError, check_range
-from strategies.maths.masking import from_wire, to_wire
+from strategies.crypto.masking import from_wire, to_wire
 
 TAG_BITS = 64
 

@@ -1,0 +1,1 @@
+"""Cryptography as pure functions of numbers and arrays."""

@@ -1,0 +1,1 @@
+"""Sums under lattice encryption: bfv and ckks."""

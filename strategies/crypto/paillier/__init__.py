@@ -1,0 +1,1 @@
+"""Paillier's cryptosystem, made fast: keys, packing, powers and whole updates."""

@@ -1,0 +1,1 @@
+"""Sums without a shared key, which survive offices that vanish."""

@@ -1,1 +1,0 @@
-"""Pure functions of arrays that strategies stand on."""
