@@ -56,7 +56,7 @@ def write_report(
 ) -> None:
     """Write tables and figures of these runs (all by default), and print the main table."""
     # pandas and matplotlib: seconds that a sweep without a report does without
-    from results.report import report as write
+    from results.reporting.index import report as write
 
     keys = None if found is None else [(spec.run_id, options.engine) for spec in found.specs]
     written = write(

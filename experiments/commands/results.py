@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from results import listing
+from results.reporting import listing
 from results.store import Store
 
 

@@ -21,7 +21,7 @@ from experiments.tuning.trials import tune as tune_all
 from experiments.tuning.winners import named
 from results import ResultsError
 from results.store import Store, check_writable
-from results.tuned import FIXED_EPOCHS, Winner, find
+from results.tuned.tuned import FIXED_EPOCHS, Winner, find
 
 
 def main(options: argparse.Namespace) -> int:

@@ -17,10 +17,10 @@ from experiments.config.errors import UserError
 from experiments.federation import provenance
 from experiments.federation.run import nested
 from experiments.regression.repeat import GRID, Cells, Part, cell_of, outcomes, prepare
-from results.baselines import Baselines, Cell, CellKey, Jitter, Outcome, Outcomes, jitter, read, write
-from results.render import to_text
+from results.baselines.baselines import Baselines, Cell, CellKey, Jitter, Outcome, Outcomes, jitter, read, write
+from results.baselines.changes import Judgement, Verdict, changes, judge, summary, table
+from results.reporting.render import to_text
 from results.store import check_writable
-from results.verdicts import Judgement, Verdict, changes, judge, summary, table
 from strategies import Strategy
 
 Committed = Mapping[str, Baselines | None]  # files by data set

@@ -18,7 +18,7 @@ from experiments.sweep import plan
 from experiments.sweep.plan import Loaded, data_key, load_data
 from experiments.sweep.workers import sweep
 from partitions import PartitionError
-from results.baselines import Baselines, CellKey, Outcome
+from results.baselines.baselines import Baselines, CellKey, Outcome
 from results.store import Store
 from strategies import StrategyError
 

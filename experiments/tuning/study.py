@@ -26,8 +26,8 @@ from experiments.federation.run import LAST_ROUNDS, sources
 from experiments.training.schedule import steps_a_round
 from experiments.tuning import search
 from experiments.tuning.winners import key_of
-from results import tuned
 from results.record import RunRecord
+from results.tuned import tuned
 from strategies import Workload
 
 FOLDS = 5  # of the training persons; a trial is a run a fold

@@ -24,9 +24,9 @@ from experiments.sweep.plan import DataKey, data_key
 from experiments.sweep.progress import Progress
 from experiments.sweep.workers import connect
 from experiments.tuning.study import Ask, Asking, Cell, Study, Terms
-from results import tuned
 from results.record import RunRecord
 from results.store import Store
+from results.tuned import tuned
 
 
 class TuningError(Exception):

@@ -14,8 +14,8 @@ from typing import Any
 from experiments.config.errors import UserError
 from experiments.config.notation import canonical, nearest
 from experiments.config.spec import RunSpec
-from results import tuned
 from results.rules import rule
+from results.tuned import tuned
 from strategies import Strategy
 
 DEFAULT, TUNED = "default", "tuned"

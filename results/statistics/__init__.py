@@ -24,7 +24,7 @@ from results.statistics.intervals import (
     t_interval,
 )
 from results.statistics.pairs import EXACT, Paired, hedges_factor, paired, sign_flip
-from results.statistics.persons import Crossed, PersonCv, crossed_interval, person_cv, pigeonhole_variance
+from results.statistics.person_intervals import Crossed, PersonCv, crossed_interval, person_cv, pigeonhole_variance
 from results.statistics.ranking import Ranks, critical_difference, ranks
 from results.statistics.values import LEVEL, POWER, SIGNIFICANCE
 

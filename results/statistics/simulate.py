@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from results.statistics.families import best_set, step_down
-from results.statistics.persons import crossed_interval
+from results.statistics.person_intervals import crossed_interval
 from results.statistics.values import SIGNIFICANCE, Floats
 
 SEEDS = 10

@@ -21,7 +21,7 @@ from experiments.regression import repeat
 from experiments.regression.compare import Options, reproducible
 from experiments.sweep.plan import data_key
 from experiments.sweep.workers import Summary
-from results.baselines import Baselines, Cell, Outcome, read, write
+from results.baselines.baselines import Baselines, Cell, Outcome, read, write
 from results.record import RunRecord
 from tests.experiments.problems import problem
 

@@ -17,8 +17,8 @@ import pytest
 
 from experiments.regression import repeat
 from experiments.regression.compare import Options
-from results.baselines import read
-from results.verdicts import judge
+from results.baselines.baselines import read
+from results.baselines.changes import judge
 
 ROOT = Path(__file__).parents[2]
 PLANT = """    record = _record(spec, data, offices, outcome, engine)

@@ -12,7 +12,7 @@ from experiments.config.spec import RunSpec
 from experiments.tuning.search import BATCH, RANDOM_BATCHES, best, options_of, propose, rungs, space_of, trial_of
 from experiments.tuning.study import FINALISTS, FOLDS, FRESH_SEED, SEED, Terms
 from experiments.tuning.winners import arms, key_of
-from results import tuned
+from results.tuned import tuned
 
 FOLDER = Path(__file__).parents[2] / "results" / "tuned"
 TERMS = Terms()

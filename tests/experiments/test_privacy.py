@@ -23,7 +23,7 @@ from experiments.federation.run import advance, deal_rows, run, set_up
 from experiments.sweep.plan import Loaded, check, data_key
 from experiments.tuning.search import space_of
 from results.record import RunRecord
-from results.report import report
+from results.reporting.index import report
 from results.store import Store
 from strategies import Job, Strategy, StrategyError, Update
 from strategies.privacy import noise

@@ -17,8 +17,8 @@ from experiments.federation.describe import describe
 from experiments.federation.run import run, sources
 from experiments.tuning.study import cells_of
 from experiments.tuning.winners import arms, key_of
-from results import tuned
 from results.rules import LOSS, rule
+from results.tuned import tuned
 from tests.experiments.problems import problem
 from tests.experiments.test_winners import TUNE, winner
 

@@ -72,7 +72,7 @@ def test_a_dry_run_of_a_sweep_imports_no_report_and_starts_no_ray(tmp_path: Path
 
 def test_a_report_imports_nothing_that_tunes(tmp_path: Path) -> None:
     modules = loaded_by("report", "smoke", "--results", str(tmp_path), status=2)  # there are no runs
-    assert "results.report" in modules
+    assert "results.reporting.index" in modules
     assert not {"torch", "ray", "optuna"} & modules
 
 
@@ -97,7 +97,7 @@ compilations = sum(twice.stats.cache_misses.values())
 """
 WORKER = """
 import sys, time
-from experiments.training import machine_code
+from experiments.training.kernels import machine_code
 machine_code.SECONDS["planted"] = 7
 print("here", flush=True)
 sys.stdin.readline()

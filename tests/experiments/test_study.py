@@ -17,7 +17,7 @@ from experiments.tuning.search import storage_of
 from experiments.tuning.study import FOLDS, SEED, Ask, Asking, Cell, Study, Terms, cells_of, several, value_at
 from experiments.tuning.trials import tune
 from experiments.tuning.winners import key_of
-from results import tuned
+from results.tuned import tuned
 from tests.experiments.problems import problem
 
 SHORT = Terms(trials=10, rounds=2)

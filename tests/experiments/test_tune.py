@@ -28,8 +28,8 @@ from experiments.sweep.plan import load_data
 from experiments.tuning.search import storage_of
 from experiments.tuning.study import FOLDS, FRESH_SEED, SEED, Cell
 from experiments.tuning.trials import alone
-from results import tuned
 from results.store import Store
+from results.tuned import tuned
 from tests.experiments.problems import dataset
 
 GRID = """

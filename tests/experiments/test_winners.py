@@ -15,8 +15,8 @@ from experiments.config.errors import UserError
 from experiments.config.grid import load_grid
 from experiments.config.spec import RunSpec
 from experiments.tuning.winners import arms, key_of
-from results import tuned
-from results.tuned import Cost, Finalist, Trial, Winner
+from results.tuned import tuned
+from results.tuned.tuned import Cost, Finalist, Trial, Winner
 from tests.experiments.problems import problem
 
 TUNE = "python -m experiments tune mine"

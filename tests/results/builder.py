@@ -13,8 +13,8 @@ import numpy as np
 from experiments.config.spec import label_skewed
 from results.frame import frames
 from results.record import RunRecord, decode_fields
+from results.reporting.study import Study, studies
 from results.rules import family
-from results.study import Study, studies
 
 HAR = ("WALKING", "WALKING_UPSTAIRS", "WALKING_DOWNSTAIRS", "SITTING", "STANDING", "LAYING")
 OFFICES = ("CBS", "ISTAT", "ONS", "STATCAN")

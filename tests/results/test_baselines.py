@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from results import ResultsError
-from results.baselines import MEASURED, Baselines, Cell, Outcome, digest, encode, jitter, read, write
+from results.baselines.baselines import MEASURED, Baselines, Cell, Outcome, digest, encode, jitter, read, write
 from results.record import Round
 from tests.results.builder import record
 

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 
 from experiments.config.spec import label_skewed
-from results.comparisons import best_table, compared, differences_table, ranks_table
 from results.frame import frames
-from results.persons import levels
 from results.record import RunRecord
-from results.render import to_csv
+from results.reporting.render import to_csv
+from results.reporting.study import Study, studies
+from results.reporting.subjects.comparisons import best_table, compared, differences_table, ranks_table
+from results.reporting.subjects.persons import levels
+from results.reporting.tables import score_table
 from results.statistics import (
     crossed_interval,
     half_width,
     paired_probability_of_improvement,
     probability_of_improvement,
 )
-from results.study import Study, studies
-from results.tables import score_table
 from tests.results.builder import only_study, record
 
 NOISE = (0.3, -0.2, 0.1, 0.4, -0.5, 0.2, -0.1, 0.5, -0.3, -0.4, 0.25, -0.15)  # points; sum 0.1 over twelve

@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from results import figures
-from results.report import FIGURES
-from results.study import Study
-from results.style import DOUBLE, FONT, SINGLE, looks, save, style
+from results.reporting import figures
+from results.reporting.index import FIGURES
+from results.reporting.study import Study
+from results.reporting.style import DOUBLE, FONT, SINGLE, looks, save, style
 from tests.results.builder import HAR, PARTITIONS, STRATEGIES, only_study, record, records
 
 MANY = tuple(f"fedprox(mu={n / 100})" for n in range(1, 19))

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from results.frame import frames
-from results.persons import by_person, persons, persons_table
 from results.record import RunRecord
-from results.render import to_csv, to_latex
+from results.reporting.render import to_csv, to_latex
+from results.reporting.study import Study
+from results.reporting.style import looks, style
+from results.reporting.subjects.persons import by_person, persons, persons_table
+from results.reporting.tables import main_table
 from results.statistics import mean_interval, paired
-from results.study import Study
-from results.style import looks, style
-from results.tables import main_table
 from tests.results.builder import only_study, record, records
 
 # Correct of 100 rows of each of six persons, in three folds of two.

@@ -16,20 +16,20 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from pandas.testing import assert_frame_equal
 
-from results import privacy_figures
 from results.frame import frames
-from results.privacy import costs, needed_table, offices_table, persons_needed, privacy_table
-from results.privacy import private as promises
-from results.protection import protection_table
 from results.record import RunRecord
-from results.render import Table, to_csv, to_latex, to_markdown, to_text
-from results.report import report
+from results.reporting.index import report
+from results.reporting.render import Table, to_csv, to_latex, to_markdown, to_text
+from results.reporting.study import Study
+from results.reporting.style import looks, style
+from results.reporting.subjects import privacy_figures
+from results.reporting.subjects.privacy import costs, needed_table, offices_table, persons_needed, privacy_table
+from results.reporting.subjects.privacy import private as promises
+from results.reporting.subjects.protection import protection_table
+from results.reporting.tables import main_table
 from results.sections import Privacy
 from results.statistics import half_width, least_detectable
 from results.store import Store
-from results.study import Study
-from results.style import looks, style
-from results.tables import main_table
 from tests.results.builder import only_study, record, records
 from tests.results.private import EPSILONS, private, simulated, swept
 from tests.results.test_figures import can_be_read, texts
@@ -524,7 +524,7 @@ def test_simulated_runs_are_in_no_figure_of_what_is_promised() -> None:
 
 
 def test_the_report_has_tables_and_figures(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("results.report.FIGURES", {})  # drawing is what takes the time
+    monkeypatch.setattr("results.reporting.index.FIGURES", {})  # drawing is what takes the time
     for one in [*simulated(seeds=1), record(partition="by_person", rounds=5), *AUDITED]:
         store.put(one)
     done = report(store, store.root / "out")
@@ -537,7 +537,7 @@ def test_the_report_has_tables_and_figures(store: Store, monkeypatch: pytest.Mon
 
 
 def test_a_report_without_private_runs_has_none(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("results.report.FIGURES", {})
+    monkeypatch.setattr("results.reporting.index.FIGURES", {})
     store.put(record())
     assert not any("privacy" in path.name for path in report(store, store.root / "out").written)
 

@@ -12,17 +12,17 @@ import pytest
 from matplotlib.figure import Figure
 from pandas.testing import assert_frame_equal
 
-from results import protection
 from results.frame import frames
-from results.listing import show
-from results.protection import PARTIES, learns_table, protection_table
 from results.record import RunRecord
-from results.render import to_csv, to_latex, to_markdown, to_text
-from results.report import report
+from results.reporting.index import report
+from results.reporting.listing import show
+from results.reporting.render import to_csv, to_latex, to_markdown, to_text
+from results.reporting.study import Study
+from results.reporting.style import looks, style
+from results.reporting.subjects import protection
+from results.reporting.subjects.protection import PARTIES, learns_table, protection_table
+from results.reporting.tables import costs_table, main_table, score_table, unevenness_table
 from results.store import Store
-from results.study import Study
-from results.style import looks, style
-from results.tables import costs_table, main_table, score_table, unevenness_table
 from tests.results.builder import BASE_TRAIN_S, PROTOCOLS, only_study, record, records
 from tests.results.private import private
 from tests.results.test_figures import can_be_read
@@ -338,7 +338,7 @@ def test_the_figure_shows_the_table() -> None:
 
 
 def test_the_report_has_tables_and_figure(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("results.report.FIGURES", {})  # drawing is what takes the time
+    monkeypatch.setattr("results.reporting.index.FIGURES", {})  # drawing is what takes the time
     for one in swept(("fedavg", "masked_sum")):
         store.put(one)
     done = report(store, store.root / "out")

@@ -14,9 +14,9 @@ import pytest
 
 from results import ResultsError
 from results.record import encode
-from results.report import FIGURES, PARTS, report
+from results.reporting.index import FIGURES, PARTS, report
 from results.store import Store
-from results.tuned import FIXED_EPOCHS, write
+from results.tuned.tuned import FIXED_EPOCHS, write
 from tests.results.builder import record, records
 from tests.results.test_tuning import both, winner
 
@@ -32,7 +32,7 @@ NAMES = {"main", "scores", "differences", "best", "ranks", "classes", "unevennes
 @pytest.fixture
 def curves_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw one figure instead of four: drawing is what takes the time."""
-    monkeypatch.setattr("results.report.FIGURES", {"curves": FIGURES["curves"]})
+    monkeypatch.setattr("results.reporting.index.FIGURES", {"curves": FIGURES["curves"]})
 
 
 def filled(root: Path, made: list[object]) -> Store:
@@ -80,7 +80,7 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
 def test_in_another_process_too(tmp_path: Path) -> None:
     report(filled(tmp_path / "r", SMALL[:2]), tmp_path / "here")
     code = (
-        "import sys; from results.store import Store; from results.report import report; "
+        "import sys; from results.store import Store; from results.reporting.index import report; "
         "report(Store(sys.argv[1]), sys.argv[2])"
     )
     arguments = [sys.executable, "-W", "error", "-c", code, str(tmp_path / "r"), str(tmp_path / "there")]

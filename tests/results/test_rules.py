@@ -11,20 +11,20 @@ import msgspec
 import pytest
 
 from experiments.config.spec import RunSpec
-from results.comparisons import best_table, compared, ranks_table
 from results.frame import frames
-from results.listing import ls
-from results.privacy import privacy_table
-from results.privacy import private as promises
 from results.record import RunRecord
-from results.report import report
+from results.reporting.index import report
+from results.reporting.listing import ls
+from results.reporting.study import studies
+from results.reporting.style import looks
+from results.reporting.subjects.comparisons import best_table, compared, ranks_table
+from results.reporting.subjects.privacy import privacy_table
+from results.reporting.subjects.privacy import private as promises
+from results.reporting.subjects.tuning import importance_table, tuned_table
+from results.reporting.tables import main_table, score_table
 from results.rules import ARMS, LOSS, Rule, family, is_arm, rule
 from results.store import Store
-from results.study import studies
-from results.style import looks
-from results.tables import main_table, score_table
-from results.tuned import KEY, OPTIONAL, Winner, file_name, find, key_of, read, write
-from results.tuning_tables import importance_table, tuned_table
+from results.tuned.tuned import KEY, OPTIONAL, Winner, file_name, find, key_of, read, write
 from tests.results.builder import only_study, record, records
 from tests.results.private import private
 from tests.results.test_report import filled
@@ -206,7 +206,7 @@ def without_loss(made: RunRecord) -> RunRecord:
 def test_the_tables_of_what_is_stored_are_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rules of the usual loss are called as their strategies were, and nothing but the common settings names it."""
     for figures in ("FIGURES", "SWEPT", "FOLDS", "PROTECTED", "PRIVATE", "PERSONS"):
-        monkeypatch.setattr(f"results.report.{figures}", {})
+        monkeypatch.setattr(f"results.reporting.index.{figures}", {})
     runs, pairs, origins = both()
     made = [
         *records(("iid", "by_person"), seeds=2),

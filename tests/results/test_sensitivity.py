@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from results.record import RunRecord
-from results.render import to_csv, to_markdown
-from results.sensitivity import sensitivity, sensitivity_table, swept
-from results.study import Study
-from results.style import looks, style
+from results.reporting.render import to_csv, to_markdown
+from results.reporting.study import Study
+from results.reporting.style import looks, style
+from results.reporting.subjects.sensitivity import sensitivity, sensitivity_table, swept
 from tests.results.builder import only_study, record, records
 
 SCORES = {0.003: 70.0, 0.01: 88.9, 0.03: 90.0, 0.1: 91.0, 0.3: 90.5, 1.0: 91.0}

@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from results import ResultsError
-from results.listing import ls, merged, show
 from results.record import Key, decode, encode
+from results.reporting.listing import ls, merged, show
 from results.store import LEFTOVER_S, Store, check_writable
 from tests.results.builder import record, records
 
@@ -247,7 +247,7 @@ def test_listing(store: Store) -> None:
 
 
 def test_the_store_loads_no_library_of_reports() -> None:
-    code = "import sys, results.store, results.listing; print(sorted({m.split('.')[0] for m in sys.modules}))"
+    code = "import sys, results.store, results.reporting.listing; print(sorted({m.split('.')[0] for m in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     heavy = {"numpy", "pandas", "pyarrow", "scipy", "matplotlib", "torch", "experiments", "strategies", "partitions"}
     assert not heavy & set(eval(done.stdout))

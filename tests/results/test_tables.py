@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from results import comparisons, tables
-from results.comparisons import best_table, differences_table, ranks_table
 from results.frame import frames
 from results.record import RunRecord
-from results.render import to_csv, to_latex, to_markdown, to_text
-from results.statistics import mean_interval, paired, prediction_interval
-from results.study import Study, cells, studies
-from results.tables import (
+from results.reporting import tables
+from results.reporting.render import to_csv, to_latex, to_markdown, to_text
+from results.reporting.study import Study, cells, studies
+from results.reporting.subjects import comparisons
+from results.reporting.subjects.comparisons import best_table, differences_table, ranks_table
+from results.reporting.tables import (
     class_table,
     costs_table,
     main_table,
@@ -25,6 +25,7 @@ from results.tables import (
     score_table,
     unevenness_table,
 )
+from results.statistics import mean_interval, paired, prediction_interval
 from tests.results.builder import HAR, STRATEGIES, only_study, record, records
 
 RESULT_TABLES = (

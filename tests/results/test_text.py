@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from results.files import slug
-from results.study import natural
-from results.text import digest, numbers, p_values, points, ranges, strategy_options
+from results.reporting.study import natural
+from results.reporting.text import digest, numbers, p_values, points, ranges, strategy_options
 
 
 def test_small_words() -> None:

@@ -11,18 +11,18 @@ import msgspec
 import numpy as np
 import pytest
 
-from results.budget import best_so_far, budget, budget_table, expected_maximum, random_values
-from results.comparisons import compared, ranks_table
 from results.frame import frames
 from results.record import RunRecord
-from results.render import to_latex
-from results.report import _winners
+from results.reporting.index import _winners
+from results.reporting.render import to_latex
+from results.reporting.study import Study, studies
+from results.reporting.style import looks, style
+from results.reporting.subjects.budget import best_so_far, budget, budget_table, expected_maximum, random_values
+from results.reporting.subjects.comparisons import compared, ranks_table
+from results.reporting.subjects.tuning import gains_table, importance_table, tuned_table
+from results.reporting.tables import main_table, score_table
 from results.statistics import step_down
-from results.study import Study, studies
-from results.style import looks, style
-from results.tables import main_table, score_table
-from results.tuned import Cost, Finalist, Trial, Winner, write
-from results.tuning_tables import gains_table, importance_table, tuned_table
+from results.tuned.tuned import Cost, Finalist, Trial, Winner, write
 from tests.results.builder import record
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from results.baselines import CellKey, Outcome
-from results.render import to_markdown, to_text
-from results.verdicts import BITS_ONLY, CATCH, Judgement, Verdict, changes, detectable, judge, summary, table
+from results.baselines.baselines import CellKey, Outcome
+from results.baselines.changes import BITS_ONLY, CATCH, Judgement, Verdict, changes, detectable, judge, summary, table
+from results.reporting.render import to_markdown, to_text
 from tests.results.test_baselines import baselines, cell
 
 OLD = (80.0, 70.0, 75.0, 78.0, 72.0)
@@ -106,7 +106,7 @@ def test_the_least_detectable_change_is_caught_as_often_as_promised() -> None:
 
 def test_a_whole_check_cries_wolf_in_one_of_a_hundred_at_most() -> None:
     """Jitter measured from six moved draws, seeds of unequal spread, forty cells, a hundred checks."""
-    from results.baselines import jitter
+    from results.baselines.baselines import jitter
 
     rng = np.random.default_rng(2)
     cells, checks, alarms = 40, 100, 0

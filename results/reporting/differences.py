@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+from results.reporting.study import Study
 from results.rules import BASELINE
 from results.statistics import least_detectable
-from results.study import Study
 
 
 def pairs(study: Study, measure: str = "score") -> pd.DataFrame:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from results import captions
-from results.render import Table
-from results.study import Study
+from results.reporting import captions
+from results.reporting.render import Table
+from results.reporting.study import Study
 
 TITLES = {
     "main": "score [%] by partition and strategy",

@@ -18,24 +18,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.figure import Figure
 
-from results import ResultsError, captions, figures, tables
-from results.budget import STANDING, budget, budget_table
-from results.captions import plural
-from results.comparisons import best_table, differences_table, ranks_table
+from results import ResultsError
 from results.frame import Frames, Skewed, frames, skewed_unless_known
-from results.pairs import detectable
-from results.persons import FOLDED, folded, persons, persons_table
-from results.privacy import needed_table, offices_table, privacy_table
-from results.privacy_figures import AUDIT, privacy, privacy_persons, standing, standing_of_persons
-from results.protection import learns_table, protection, protection_table
-from results.render import Table, to_csv, to_latex, to_markdown, to_text
+from results.reporting import captions, figures, tables
+from results.reporting.captions import plural
+from results.reporting.differences import detectable
+from results.reporting.render import Table, to_csv, to_latex, to_markdown, to_text
+from results.reporting.study import Study, cells, ordered, plain, studies
+from results.reporting.style import Look, looks, save, style
+from results.reporting.subjects.budget import STANDING, budget, budget_table
+from results.reporting.subjects.comparisons import best_table, differences_table, ranks_table
+from results.reporting.subjects.persons import FOLDED, folded, persons, persons_table
+from results.reporting.subjects.privacy import needed_table, offices_table, privacy_table
+from results.reporting.subjects.privacy_figures import AUDIT, privacy, privacy_persons, standing, standing_of_persons
+from results.reporting.subjects.protection import learns_table, protection, protection_table
+from results.reporting.subjects.sensitivity import RATE, sensitivity, sensitivity_table, swept
+from results.reporting.subjects.tuning import Pair, gains_table, importance_table, tuned_table
 from results.rules import BASELINE
-from results.sensitivity import RATE, sensitivity, sensitivity_table, swept
 from results.store import Store
-from results.study import Study, cells, ordered, plain, studies
-from results.style import Look, looks, save, style
-from results.tuned import FIXED_EPOCHS, KEY, OPTIONAL, Winner, everything, part, repeats
-from results.tuning_tables import Pair, gains_table, importance_table, tuned_table
+from results.tuned.tuned import FIXED_EPOCHS, KEY, OPTIONAL, Winner, everything, part, repeats
 
 PARTS = 4  # settings of one data set that figures are drawn for
 

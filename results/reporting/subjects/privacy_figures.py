@@ -17,11 +17,19 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from results import captions, layout
-from results.pairs import span_of_least
-from results.privacy import by_persons, costs, inner_rules, persons_needed, persons_words, private, unaudited
-from results.study import Study, summary
-from results.style import DOUBLE, SINGLE, Look, looks, wrapped
+from results.reporting import captions, layout
+from results.reporting.differences import span_of_least
+from results.reporting.study import Study, summary
+from results.reporting.style import DOUBLE, SINGLE, Look, looks, wrapped
+from results.reporting.subjects.privacy import (
+    by_persons,
+    costs,
+    inner_rules,
+    persons_needed,
+    persons_words,
+    private,
+    unaudited,
+)
 
 AUDIT = "audit"  # the option: audited runs stand in the same figure as those that are not
 ACROSS = 3  # panels side by side

@@ -23,11 +23,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
-from results import captions, layout, pieces, text
-from results.render import Table
+from results.reporting import captions, layout, text, titles
+from results.reporting.render import Table
+from results.reporting.study import Study
+from results.reporting.style import DOUBLE, Look, shortened, wrapped
 from results.rules import BASELINE
-from results.study import Study
-from results.style import DOUBLE, Look, shortened, wrapped
 
 CLIPPED_MUCH = 1e-3  # share of the values: beyond it the clip shapes the result
 PARTIES = {
@@ -123,7 +123,7 @@ def protection_table(study: Study, stale: int = 0) -> Table | None:
         captions.machines(study.frames.runs.loc[runs.loc[runs["measured"], "run"]]),
         captions.provenance(study, stale),
     )
-    return pieces.table(study, "protection", caption, raw, shown, left=len(by), across=6)
+    return titles.table(study, "protection", caption, raw, shown, left=len(by), across=6)
 
 
 def _summary(runs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -259,7 +259,7 @@ def learns_table(study: Study, stale: int = 0) -> Table | None:
         "Sums and models tell of the data too: bounding that is differential privacy's part.",
     )
     shown = raw.rename(columns={"protocol": "Protocol", **PARTIES})
-    return pieces.table(study, "learns", caption, raw, shown, left=len(parties) + 1)
+    return titles.table(study, "learns", caption, raw, shown, left=len(parties) + 1)
 
 
 def _protocols(study: Study) -> Iterator[tuple[str, dict[str, str]]]:

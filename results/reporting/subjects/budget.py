@@ -20,13 +20,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from results import captions, layout, pieces
-from results.render import Table
+from results.reporting import captions, layout, titles
+from results.reporting.render import Table
+from results.reporting.style import Look, looks, wrapped
+from results.reporting.subjects.tuning import LOCAL, in_order, keys_of, names_of
+from results.reporting.text import NOTHING
 from results.rules import family
-from results.style import Look, looks, wrapped
-from results.text import NOTHING
-from results.tuned import Winner
-from results.tuning_tables import LOCAL, in_order, keys_of, names_of
+from results.tuned.tuned import Winner
 
 RANDOM_BATCHES = 2  # from the first
 RUNS = 5  # of a trial, where a study does not name its seeds
@@ -120,7 +120,7 @@ def budget_table(winners: Sequence[Winner], others: Sequence[Winner] = ()) -> Ta
         "A trial is five runs; the CSV gives every n with its rounds of training.",
     )
     return Table(
-        "budget", "Tuning: accuracy against budget", caption, pd.concat(raw), table.rename(columns=pieces.CAPITAL), left
+        "budget", "Tuning: accuracy against budget", caption, pd.concat(raw), table.rename(columns=titles.CAPITAL), left
     )
 
 

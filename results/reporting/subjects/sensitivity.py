@@ -11,10 +11,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from results import captions, layout, pieces
-from results.render import Table
-from results.study import Study, cells
-from results.style import Look, wrapped
+from results.reporting import captions, layout, titles
+from results.reporting.render import Table
+from results.reporting.study import Study, cells
+from results.reporting.style import Look, wrapped
 
 RATE = "client_lr"  # the option
 LEAST = 3  # rates that make an axis
@@ -85,9 +85,9 @@ def sensitivity_table(study: Study, stale: int = 0) -> Table | None:
         "Within one point: the learning rates around the best one, without a gap, whose mean score is at most one "
         "point below it; factor: the highest over the lowest. A rate of which a run did not finish is not among them.",
         "Read from test scores: it describes how forgiving a strategy is, and chooses no rate.",
-        *pieces.ending(study, stale),
+        *titles.ending(study, stale),
     )
-    return pieces.table(study, "sensitivity", caption, pd.DataFrame(raw), pd.DataFrame(shown), left=len(by(study)))
+    return titles.table(study, "sensitivity", caption, pd.DataFrame(raw), pd.DataFrame(shown), left=len(by(study)))
 
 
 def _around(line: pd.DataFrame, best: float) -> tuple[float, float, int]:

@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from results.captions import span
-from results.pairs import detectable
-from results.study import Study
-from results.style import DOUBLE, SINGLE, Look, columns
+from results.reporting.captions import span
+from results.reporting.differences import detectable
+from results.reporting.study import Study
+from results.reporting.style import DOUBLE, SINGLE, Look, columns
 
 PANELS = 12  # on a page
 Item = TypeVar("Item")

@@ -18,11 +18,11 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from results import captions, pieces, text
-from results.render import Table
+from results.reporting import captions, text, titles
+from results.reporting.render import Table
+from results.reporting.study import Study, cells, summary
 from results.rules import Rule, rule
 from results.statistics import half_width, least_detectable
-from results.study import Study, cells, summary
 
 MEASURES = ("score", "worst_f1")
 LOST = (2.0, 1.0)  # points below the score without clip and noise, which a simulated federation is to come within
@@ -188,7 +188,7 @@ def privacy_table(study: Study, stale: int = 0) -> Table | None:
     names = found[study.row].astype(str).assign(unit=found["unit"])
     shown = names.rename(columns={"unit": "Unit"}).join(_shown(found))
     raw = names.join(_raw(found))
-    return pieces.table(study, "privacy", _caption(study, runs, found, stale), raw, shown, len(names.columns), 6)
+    return titles.table(study, "privacy", _caption(study, runs, found, stale), raw, shown, len(names.columns), 6)
 
 
 def _shown(found: pd.DataFrame) -> pd.DataFrame:
@@ -290,7 +290,7 @@ def _caption(study: Study, runs: pd.DataFrame, found: pd.DataFrame, stale: int) 
         "its ceiling, which all guesses right would give." * ("audit_auc" in found),
         captions.SCORE,
         captions.INTERVAL,
-        *pieces.ending(study, stale),
+        *titles.ending(study, stale),
     )
 
 
@@ -348,9 +348,9 @@ def offices_table(study: Study, stale: int = 0) -> Table | None:
         "Under shared noise the noise multiplier is that of the sum, of which each office adds a share."
         * bool(runs["noise"].eq("shared").any()),
         "Simulated: no promise to anybody." * bool(simulated.notna().any()),
-        *pieces.ending(study, stale),
+        *titles.ending(study, stale),
     )
-    return pieces.table(study, "epsilon-by-office", caption, raw, shown, len(names.columns))
+    return titles.table(study, "epsilon-by-office", caption, raw, shown, len(names.columns))
 
 
 def persons_needed(study: Study) -> pd.DataFrame:
@@ -444,6 +444,6 @@ def needed_table(study: Study, stale: int = 0) -> Table | None:
         "Persons: of all offices together, interpolated over the logarithm of their number between means of seeds; "
         f"{NOT_REACHED}: by no number tried.",
         captions.SCORE,
-        *pieces.ending(study, stale),
+        *titles.ending(study, stale),
     )
-    return pieces.table(study, "persons-needed", caption, raw, shown, left=2)
+    return titles.table(study, "persons-needed", caption, raw, shown, left=2)

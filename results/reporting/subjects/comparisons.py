@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from results import captions, pieces, text
 from results.frame import DEFAULT, ORIGIN
-from results.pairs import pairs
-from results.persons import accuracies, crossed
-from results.render import Table
+from results.reporting import captions, text, titles
+from results.reporting.differences import pairs
+from results.reporting.render import Table
+from results.reporting.study import Study, cells
+from results.reporting.subjects.persons import accuracies, crossed
 from results.rules import BASELINE, is_arm
 from results.statistics import (
     SIGNIFICANCE,
@@ -28,7 +29,6 @@ from results.statistics import (
     ranks,
     step_down,
 )
-from results.study import Study, cells
 
 MARGIN = 1.0  # point: nobody's choice should hang on less
 
@@ -142,7 +142,7 @@ def differences_table(study: Study, stale: int = 0) -> Table | None:
     found = compared(study)
     if found.empty:
         return None
-    names = pieces.names(study, found)
+    names = titles.names(study, found)
     shown = names.assign(**columns(found, "Difference"))
     raw = names.assign(
         pairs=found["pairs"],
@@ -166,9 +166,9 @@ def differences_table(study: Study, stale: int = 0) -> Table | None:
         "d_z: standardised mean difference, Hedges' correction.",
         "Least detectable: what a two-sided paired t test at 5 % finds with 80 % power.",
         f"{captions.claim()} Probabilities of improvement are in the CSV.",
-        *pieces.ending(study, stale),
+        *titles.ending(study, stale),
     )
-    return pieces.table(study, "differences", caption, raw, shown, left=len(study.row), across=8)
+    return titles.table(study, "differences", caption, raw, shown, left=len(study.row), across=8)
 
 
 def best_table(study: Study, stale: int = 0) -> Table | None:
@@ -222,9 +222,9 @@ def best_table(study: Study, stale: int = 0) -> Table | None:
         "Within one point: the simultaneous interval of the difference to the best of the others lies inside ±1 point, "
         "which more seeds make likelier, as not being told apart is made likelier by fewer.",
         "The reference arms are no candidates; a strategy that lacks seeds that others have is left out.",
-        *pieces.ending(study, stale),
+        *titles.ending(study, stale),
     )
-    return pieces.table(study, "best", caption, pd.concat(raw), pd.DataFrame(shown), left=len(by))
+    return titles.table(study, "best", caption, pd.concat(raw), pd.DataFrame(shown), left=len(by))
 
 
 def _listed(names: Sequence[str], chosen: Any) -> str:
@@ -269,10 +269,10 @@ def ranks_table(study: Study, stale: int = 0) -> Table | None:
         f"Ranks of the mean score over {captions.span(min(counts), max(counts), 'cell')} that all strategies have"
         f"{', default and tuned values apart' if by else ''}; reference arms left out.",
         captions.seeds(pd.concat(ranked)["runs"]),
-        *pieces.ending(study, stale),
+        *titles.ending(study, stale),
     )
     raws, texts = pd.concat(raw, ignore_index=True), pd.concat(shown, ignore_index=True)
-    return pieces.table(study, "ranks", caption, raws, texts, left=1 + len(by))
+    return titles.table(study, "ranks", caption, raws, texts, left=1 + len(by))
 
 
 def _chosen(study: Study) -> pd.DataFrame:

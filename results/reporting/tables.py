@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from results import captions, persons, pieces, text
-from results.render import Table
+from results.reporting import captions, text, titles
+from results.reporting.render import Table
+from results.reporting.study import MEASURES, PERSONAL, Study, cells, one_a_cell, summary
+from results.reporting.subjects import persons
 from results.rules import Rule
-from results.study import MEASURES, PERSONAL, Study, cells, one_a_cell, summary
 
 _HEADINGS = {
     "score": "Score [%]",
@@ -28,7 +29,7 @@ _HEADINGS = {
 def score_table(study: Study, stale: int = 0) -> Table:
     """A row a cell: score and final model with their intervals, offices, seeds, and what the row was made on."""
     found = cells(study)
-    names = pieces.names(study, found)
+    names = titles.names(study, found)
     asked = one_a_cell(study, ["strategy_options", "notation"])
     strategies = asked["notation"].map(lambda rule: Rule.parse(rule).strategy)
     weighting, options = zip(*map(text.strategy_options, asked["strategy_options"], strategies), strict=True)
@@ -68,9 +69,9 @@ def score_table(study: Study, stale: int = 0) -> Table:
         "Offices: the final model on each office's validation rows: mean, weighted by examples, worst.",
         "Own models: that of each office on its own validation rows, where a strategy keeps such." * bool(personal),
         "Partition hash: first digits of the hash over the seeds' partitions; the CSV names each.",
-        *pieces.ending(study, stale),
+        *titles.ending(study, stale),
     )
-    return pieces.table(study, "scores", caption, raw, shown, left=len(study.row), across=4)
+    return titles.table(study, "scores", caption, raw, shown, left=len(study.row), across=4)
 
 
 def _over_persons(study: Study, found: pd.DataFrame) -> pd.DataFrame:
@@ -102,13 +103,13 @@ def main_table(study: Study, stale: int = 0) -> Table:
     """The score, partitions down and strategies across; panels' options are columns before."""
     found = cells(study)
     rows = ["partition", *study.panels]
-    shown = pieces.pivot(found.assign(value=text.level(found, "score") + text.flags(found)), rows, "value").fillna("")
-    raw = pieces.pivot(found.assign(value=100 * found["score"]), rows, "value")
-    half = pieces.pivot(found.assign(value=100 * found["score_half"]), rows, "value")
+    shown = titles.pivot(found.assign(value=text.level(found, "score") + text.flags(found)), rows, "value").fillna("")
+    raw = titles.pivot(found.assign(value=100 * found["score"]), rows, "value")
+    half = titles.pivot(found.assign(value=100 * found["score_half"]), rows, "value")
     joined = [column for name in raw.columns for column in (raw[name], half[name].rename(f"{name} ±"))]
     raw = pd.concat(joined, axis=1).reset_index()
-    caption = (captions.seeds(found["runs"]), captions.SCORE, captions.INTERVAL, *pieces.ending(study, stale))
-    return pieces.table(study, "main", caption, raw, shown.reset_index(), left=len(rows), across=6)
+    caption = (captions.seeds(found["runs"]), captions.SCORE, captions.INTERVAL, *titles.ending(study, stale))
+    return titles.table(study, "main", caption, raw, shown.reset_index(), left=len(rows), across=6)
 
 
 def class_table(study: Study, stale: int = 0) -> Table | None:
@@ -120,7 +121,7 @@ def class_table(study: Study, stale: int = 0) -> Table | None:
     found = summary(joined, [*study.row, "class_"], ("f1",)).unstack("class_")
     means, halves = 100 * found["f1"], 100 * found["f1_half"]
     names = found.index.to_frame(index=False)
-    shown, raw = pieces.names(study, names), names.astype(str)
+    shown, raw = titles.names(study, names), names.astype(str)
     for place, name in enumerate(study.classes):
         mean = means[place].reset_index(drop=True)
         shown[name] = text.numbers(mean, 1)
@@ -129,9 +130,9 @@ def class_table(study: Study, stale: int = 0) -> Table | None:
     caption = (
         captions.seeds(cells(study)["runs"]),
         "F1 [%] of each class, final model, mean over seeds; half-widths of the 95 % t intervals are in the CSV.",
-        *pieces.ending(study, stale),
+        *titles.ending(study, stale),
     )
-    return pieces.table(study, "classes", caption, raw, shown, left=len(study.row), across=8)
+    return titles.table(study, "classes", caption, raw, shown, left=len(study.row), across=8)
 
 
 def unevenness_table(study: Study, stale: int = 0) -> Table | None:
@@ -168,9 +169,9 @@ def unevenness_table(study: Study, stale: int = 0) -> Table | None:
         "label entropy in bits over log2 of the classes and Jensen-Shannon distance to the pooled labels (base 2),",
         "both means over offices weighted by examples; information: bits that an office tells of a row's label;",
         "moved: rows that changed office to reach the minimum size.",
-        *pieces.ending(study, stale)[1:],
+        *titles.ending(study, stale)[1:],
     )
-    return pieces.table(study, "unevenness", caption, raw, shown, left=len(rows))
+    return titles.table(study, "unevenness", caption, raw, shown, left=len(rows))
 
 
 def costs_table(study: Study, stale: int = 0) -> Table:
@@ -196,7 +197,7 @@ def costs_table(study: Study, stale: int = 0) -> Table:
         captions.machines(runs),
         captions.provenance(study, stale),
     )
-    return pieces.table(study, "costs", caption, raw, shown, left=len(by))
+    return titles.table(study, "costs", caption, raw, shown, left=len(by))
 
 
 def _without_samples(study: Study, runs: pd.DataFrame) -> tuple[pd.DataFrame, int]:
@@ -221,7 +222,7 @@ def problems_table(study: Study) -> Table | None:
     shown = found[["run_id", "engine", "status", "seed", *study.row]].astype(str)
     shown["error"] = found["error"].fillna("").str.split("\n").str[0]
     caption = ("Failed runs are tried again by the next sweep, diverged ones are not.",)
-    return pieces.table(study, "unfinished", caption, shown, shown, left=len(shown.columns))
+    return titles.table(study, "unfinished", caption, shown, shown, left=len(shown.columns))
 
 
 _SECONDS = {"wall_s": "Wall clock", "cpu_s": "CPU"}

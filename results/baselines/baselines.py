@@ -4,7 +4,7 @@
 
 A baseline is the score of each seed, a digest of its rounds, and the cell's own *jitter*: how far rounding alone moves
 the score of a seed. It is measured by runs from first weights moved by one ulp, and is far below the spread over seeds
-(1.5 to 13 points), which would hide a regression of one point. `results.verdicts` judges by these.
+(1.5 to 13 points), which would hide a regression of one point. `results.baselines.changes` judges by these.
 
 Scores and jitter are in points (percent).
 """

@@ -1,7 +1,8 @@
 """What tuning found, and what it was worth on test rows. Accuracies in percent, differences in points.
 
-`tuned_table` and `importance_table` are made of winners (`results.tuned`), whose values are validation accuracies;
-`gains_table` is made of runs on test rows that seeds pair: the same cell with its default and with its tuned values.
+`tuned_table` and `importance_table` are made of winners (`results.tuned.tuned`), whose values are validation
+accuracies; `gains_table` is made of runs on test rows that seeds pair: the same cell with its default and with its
+tuned values.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from typing import Any
 
 import pandas as pd
 
-from results import captions, pieces, text
-from results.comparisons import NUMBERS, adjusted, against, columns, seeds_by, with_claims
 from results.frame import ORIGIN
-from results.persons import accuracies
-from results.render import Table
+from results.reporting import captions, text, titles
+from results.reporting.render import Table
+from results.reporting.study import Study, natural, ordered, plain
+from results.reporting.subjects.comparisons import NUMBERS, adjusted, against, columns, seeds_by, with_claims
+from results.reporting.subjects.persons import accuracies
 from results.statistics import half_width
-from results.study import Study, natural, ordered, plain
-from results.tuned import KEY, OPTIONAL, Winner, named_by, part
+from results.tuned.tuned import KEY, OPTIONAL, Winner, named_by, part
 
 Pair = tuple[str, str]  # run_id of a default run, run_id of the tuned run of the same seed
 _NAMED = ("partition", "strategy")  # of a winner's key: always columns
@@ -206,9 +207,9 @@ def gains_table(study: Study, pairs: Sequence[Pair], stale: int = 0) -> Table | 
         captions.claim(),
         "Mean over cells: every seed's mean over the cells, interval over seeds; it is about these cells alone.",
         _unpaired(study, pairs, names, joined["cell"]),
-        *pieces.ending(study, stale),
+        *titles.ending(study, stale),
     )
-    return pieces.table(study, "gains", caption, raw.rename(columns=_CSV), shown, left=len(names))
+    return titles.table(study, "gains", caption, raw.rename(columns=_CSV), shown, left=len(names))
 
 
 _CSV = {"difference": "gain_points", "half": "half_width_points", "sd": "sd_points", "least": "least_detectable_points"}
@@ -297,4 +298,4 @@ def _halving(winners: Sequence[Winner]) -> list[str]:
 
 def _table(name: str, title: str, caption: tuple[str, ...], raw: pd.DataFrame, shown: pd.DataFrame, left: int) -> Table:
     across = 8 if len(shown.columns) - left > 8 else 0
-    return Table(name, f"Tuning: {title}", caption, raw, shown.rename(columns=pieces.CAPITAL), left, across)
+    return Table(name, f"Tuning: {title}", caption, raw, shown.rename(columns=titles.CAPITAL), left, across)

@@ -17,11 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from results import layout
-from results.captions import span
+from results.reporting import layout
+from results.reporting.captions import span
+from results.reporting.study import Study, cells, summary
+from results.reporting.style import DOUBLE, FONT, SINGLE, Look, class_look, shortened, wrapped
 from results.statistics import half_width
-from results.study import Study, cells, summary
-from results.style import DOUBLE, FONT, SINGLE, Look, class_look, shortened, wrapped
 
 DOTS = 70  # rows of a dot plot on a page
 LONGEST = 22  # characters of a class under a heat map

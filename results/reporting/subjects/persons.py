@@ -16,13 +16,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from results import captions, layout, pieces, text
-from results.pairs import span_of_least
-from results.render import Table
+from results.reporting import captions, layout, text, titles
+from results.reporting.differences import span_of_least
+from results.reporting.render import Table
+from results.reporting.study import Study
+from results.reporting.style import Look, wrapped
 from results.rules import BASELINE
 from results.statistics import crossed_interval, half_width, least_detectable, person_cv
-from results.study import Study
-from results.style import Look, wrapped
 
 FOLDED = "test_persons"  # the option
 
@@ -182,10 +182,10 @@ def persons_table(study: Study, stale: int = 0) -> Table | None:
         "Worst person: its accuracy and name. To FedAvg: mean difference, paired by person, ± half-width of the t "
         "interval over persons; least detectable: what so many pairs find at 5 % with 80 % power.",
         *_missing_folds(study),
-        *pieces.ending(study, stale),
+        *titles.ending(study, stale),
     )
     left = len(rows(study))
-    return pieces.table(study, "persons", caption, pd.DataFrame(raw), pd.DataFrame(shown), left, across=8)
+    return titles.table(study, "persons", caption, pd.DataFrame(raw), pd.DataFrame(shown), left, across=8)
 
 
 def _missing_folds(study: Study) -> list[str]:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from results.reporting.study import CLAIM_SEEDS, SKEWED_SEEDS, Study
 from results.statistics import SIGNIFICANCE
-from results.study import CLAIM_SEEDS, SKEWED_SEEDS, Study
 
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 SCORE = "Score: mean test accuracy of the last five rounds, or of all where there are fewer."

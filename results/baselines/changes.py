@@ -5,7 +5,7 @@
              |mean d| > max(0.1, t_{1 - 0.005 / m, df} s / sqrt(n))      n seeds, m cells in the check
 
 which is Bonferroni's bound: the false alarms of a whole check are at most 1 %. s and df are the cell's jitter and its
-degrees of freedom (`results.baselines.jitter`). Scores and differences are in points (percent).
+degrees of freedom (`results.baselines.baselines.jitter`). Scores and differences are in points (percent).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from results.baselines import Baselines, Cell, CellKey, Outcome, Outcomes
-from results.render import Table
-from results.text import NOTHING
+from results.baselines.baselines import Baselines, Cell, CellKey, Outcome, Outcomes
+from results.reporting.render import Table
+from results.reporting.text import NOTHING
 
 FLOOR = 0.1  # points: less is never called a change
 FALSE_ALARMS = 0.01  # of a whole check, at most

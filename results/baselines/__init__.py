@@ -1,0 +1,1 @@
+"""Regression baselines: what every strategy scored when it was last looked at, and what has changed."""

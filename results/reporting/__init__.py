@@ -1,0 +1,1 @@
+"""Tables, figures and an index of stored runs."""
