@@ -1,7 +1,8 @@
 """One side of `bench --beside`: a process that measures what it is asked for, with the code of the tree it is given.
 
-It runs as a file and finds its tree through PYTHONPATH, so it uses only what all trees have: `load_data`, `run` and its
-record's cost, `Keys`, and the command line. Tasks come as lines of JSON, and so do the answers, seconds by name.
+It runs as a file and finds its tree through PYTHONPATH, so it uses only what all trees have, wherever they have it:
+`load_data`, `run` and its record's cost, `Keys`, and the command line. Tasks come as lines of JSON, and so do the
+answers, seconds by name.
 
     {"options": {...}, "vault": "FILE"}     a run in this process; `vault` is null where nothing is protected
     {"command": ["run", ...]}               a whole process; `{folder}` in it stands for an empty folder
@@ -15,23 +16,29 @@ import subprocess
 import sys
 import tempfile
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import experiments
-from experiments.config.spec import RunSpec
-from experiments.federation.keys import Keys
-from experiments.federation.run import RunData, run
-from experiments.sweep.plan import data_key, load_data
+
+
+def module(folder: str, name: str) -> Any:
+    """A module of the tree; trees before 096c0e5 had no folders in `experiments`."""
+    try:
+        return import_module(f"experiments.{folder}.{name}")
+    except ModuleNotFoundError:
+        return import_module(f"experiments.{name}")
 
 
 @cache
-def known(options: str) -> tuple[RunSpec, RunData]:
-    """The spec of options in JSON, and its data."""
-    given = json.loads(options)
-    loaded = load_data([RunSpec.from_options(given)], None, may_fall_back="dataset" not in given)
-    return loaded.specs[0], loaded.data[data_key(loaded.specs[0])]
+def known(options: str) -> tuple[Any, Any]:
+    """The RunSpec of options in JSON, and its data."""
+    given, plan = json.loads(options), module("sweep", "plan")
+    spec = module("config", "spec").RunSpec.from_options(given)
+    loaded = plan.load_data([spec], None, may_fall_back="dataset" not in given)
+    return loaded.specs[0], loaded.data[plan.data_key(loaded.specs[0])]
 
 
 def seconds_of_run(options: dict[str, Any], vault: str | None) -> dict[str, float]:
@@ -41,7 +48,8 @@ def seconds_of_run(options: dict[str, Any], vault: str | None) -> dict[str, floa
         RuntimeError: the run diverged.
     """
     spec, data = known(json.dumps(options))
-    record = run(spec, data, keys=Keys(Path(vault), None, 1) if vault else None)
+    keys = module("federation", "keys").Keys(Path(vault), None, 1) if vault else None
+    record = module("federation", "run").run(spec, data, keys=keys)
     if record.status != "ok":
         raise RuntimeError(f"a run of the bench is {record.status}: {record.error}")
     cost = record.cost
