@@ -27,8 +27,8 @@ from results.store import Store
 from results.tuned.tuned import KEY, OPTIONAL, Winner, file_name, find, key_of, read, write
 from tests.results.builder import only_study, record, records
 from tests.results.private import private
-from tests.results.test_report import filled
-from tests.results.test_tuning import both, winner
+from tests.results.reporting.test_report import filled
+from tests.results.reporting.test_tuning import both, winner
 
 ADJUSTED = "logit_adjusted(tau=1.0)"
 FOUND = {

@@ -27,7 +27,7 @@ from experiments.training.optimizers import SGD
 from strategies.base import Federation, Job, Memory, Named, Prepared, Received, Setting, Strategy, Update, Workload
 from strategies.protection.keys import Keys
 from strategies.protection.plan import ProtectedOffices
-from tests.strategies.vaults import vault_for
+from tests.strategies.protection.key_files import vault_for
 
 SIZES = (11, 6, 4)  # rows of the three offices; with batches of 4 the first two end on a short one
 BATCH, EPOCHS, LR, ROUNDS = 4, 2, 0.05, 3

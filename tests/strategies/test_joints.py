@@ -33,8 +33,8 @@ from strategies.protection.layout import change_of
 from strategies.quantised import Quantised
 from tests.experiments.problems import problem
 from tests.strategies.least_squares import SIZES, START, Small
-from tests.strategies.stages import case, keys_for
-from tests.strategies.vaults import PROTECTED
+from tests.strategies.protection.key_files import PROTECTED
+from tests.strategies.protection.stages import case, keys_for
 
 LINEAR = [
     "scaffold",

@@ -19,7 +19,7 @@ from tests.strategies.least_squares import (
     B,
     federate,
 )
-from tests.strategies.vaults import PROTECTED
+from tests.strategies.protection.key_files import PROTECTED
 
 
 def local_sgd(w_t: list[float], rows: np.ndarray, mu: float, steps: int | None = None) -> tuple[list[float], int]:
