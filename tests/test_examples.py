@@ -41,8 +41,8 @@ def accuracies(strategy: str) -> list[float | None]:
 @pytest.mark.parametrize(
     ("arguments", "twin"),
     [
-        ([], "fedprox(mu=0.01)"),
-        (["dp_sgd(epsilon=8)"], "dp_sgd(epsilon=8)"),
+        pytest.param([], "fedprox(mu=0.01)", marks=pytest.mark.slow),
+        pytest.param(["dp_sgd(epsilon=8)"], "dp_sgd(epsilon=8)", marks=pytest.mark.slow),
         (["masked_sum"], "quantised"),  # masks taken off leave its bits
     ],
     ids=["fedprox", "dp_sgd", "masked_sum"],

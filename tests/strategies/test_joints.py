@@ -361,7 +361,15 @@ def test_a_gradient_at_a_second_point() -> None:
     np.testing.assert_allclose(Small(Sharpness(rho=0.0)).play().w, Small.of("fedavg").play().w, rtol=1e-12)
 
 
-@pytest.mark.parametrize("strategy", [Sharpness(), HeadThenBody(), Counted()], ids=lambda one: one.notation)
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        pytest.param(Sharpness(), marks=pytest.mark.slow),
+        pytest.param(HeadThenBody(), marks=pytest.mark.slow),
+        Counted(),
+    ],
+    ids=lambda one: one.notation,
+)
 def test_planted_joints_have_the_same_bits_on_both_engines(strategy: Strategy) -> None:
     spec, data = planted(strategy, rounds=2)
     here, there = run(spec, data), run(spec, data, "simulation")
