@@ -189,7 +189,7 @@ class PlainServer:
 
 def _mean(vectors: list[Any], shares: list[float]) -> Any:
     """sum_k p_k v_k of vectors, other arrays, or numbers."""
-    from strategies.vectors import weighted_mean  # compiled: what only plans a sweep does without
+    from strategies.numerics.vectors import weighted_mean  # compiled: what only plans a sweep does without
 
     if vectors[0].ndim == 1:
         return weighted_mean(vectors, shares)

@@ -274,7 +274,7 @@ def _arrays(message: Message) -> dict[str, Any]:
 
 
 def _lengths(sent: Mapping[str, Any], received: Sequence[Mapping[str, Any]]) -> list[float]:
-    from strategies.vectors import distances  # compiled: what only plans a sweep does without
+    from strategies.numerics.vectors import distances  # compiled: what only plans a sweep does without
 
     x = next(iter(sent.values()))
     changes = "update" in received[0]

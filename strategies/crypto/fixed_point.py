@@ -83,7 +83,7 @@ class FixedPoint:
         Returns:
             v (d,) in [0, 2 o_k]; what was not sent, update - (v - o_k) C / (Q p_k), (d,); how many values were clipped.
         """
-        from strategies.vectors import to_grid  # compiled: what only lists strategies does without
+        from strategies.numerics.vectors import to_grid  # compiled: what only lists strategies does without
 
         chance = None if rng is None else rng.random(update.shape)
         clips = np.full(update.shape, clip, np.float64)

@@ -48,7 +48,7 @@ class Meter:
 
     def met(self, round_: int, offices: Sequence[int], mean: NDArray[np.float64], bound: float) -> None:
         """A sum was opened: how far its mean lies from that of the updates as they were, if all of them are known."""
-        from strategies.vectors import weighted_mean  # compiled: what only lists strategies does without
+        from strategies.numerics.vectors import weighted_mean  # compiled: what only lists strategies does without
 
         self.saw("error_bound", bound)
         if self.round == round_ and set(offices) <= set(self.expected):

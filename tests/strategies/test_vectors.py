@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from strategies.vectors import distances, weighted_mean
+from strategies.numerics.vectors import distances, weighted_mean
 
 COUNTS = [1, 2, 4, 5, 6, 9, 11]  # models are taken four at a time, and what is left over one by one
 FLOATS = [np.float32, np.float64]

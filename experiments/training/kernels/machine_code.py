@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Seconds of one core that compiling a module's kernels took, on an AMD EPYC. A module stands below those it imports.
 SECONDS = {
     "experiments.training.kernels.kernel": 16,
-    "strategies.vectors": 2,
+    "strategies.numerics.vectors": 2,
     "strategies.privacy.noise": 1,
     "experiments.training.kernels.ghost": 6,
     "strategies.privacy.discrete": 1,
@@ -45,7 +45,7 @@ def make_ready(spec: RunSpec, shape: tuple[int, ...], classes: int) -> None:
 
 def modules_of(spec: RunSpec, shape: tuple[int, ...], classes: int) -> list[str]:
     """The modules of kernels that a run needs, and that of its trainer, which may stand on PyTorch."""
-    strategy, names = spec.strategy, ["strategies.vectors"]
+    strategy, names = spec.strategy, ["strategies.numerics.vectors"]
     written_out = spec.model.widths(shape, classes) is not None
     if written_out:  # the kernel scores even where the plain loop trains
         names.append("experiments.training.kernels.kernel")

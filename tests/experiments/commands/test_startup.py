@@ -149,7 +149,7 @@ def test_compiling_is_no_cost_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("strategy", "kernels"),
     [
-        ("fedavg", {"experiments.training.kernels.kernel", "strategies.vectors"}),
+        ("fedavg", {"experiments.training.kernels.kernel", "strategies.numerics.vectors"}),
         ("dp_sgd(epsilon=8)", {"experiments.training.kernels.ghost", "strategies.privacy.noise"}),
         ("dp_fedavg(epsilon=8)", {"strategies.privacy.noise"}),
         ("masked_sum(dp_fedavg(epsilon=8), bits=24)", {"strategies.privacy.discrete"}),
