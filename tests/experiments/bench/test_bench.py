@@ -273,6 +273,7 @@ def test_holm_leaves_few_false_alarms() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_tree_beside_itself_is_not_worse(tmp_path: Path) -> None:
     text = measure_beside(tmp_path, "HEAD", 2, True)
     with next(tmp_path.glob("*-beside-head-quick.csv")).open() as file:

@@ -237,7 +237,7 @@ def test_code_from_numbas_cache_has_the_bits_of_code_compiled_here(tmp_path: Pat
     script = """
 import hashlib
 import numpy as np
-from experiments.training import kernel
+from experiments.training.kernels import kernel
 rng, none = np.random.default_rng(0), np.empty(0, np.float32)
 widths, y = np.array([561, 128, 64, 6]), rng.integers(0, 6, 320)
 w = rng.normal(scale=0.05, size=562 * 128 + 129 * 64 + 65 * 6).astype(np.float32)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from experiments.config.grid import load_grid
+from experiments.config.notation import canonical
 from experiments.config.spec import RunSpec
 from experiments.federation.run import RunData, run, run_models
 from experiments.sweep.plan import data_key, load_data
@@ -22,7 +23,7 @@ def cells() -> dict[str, tuple[RunSpec, RunData]]:
     """FedAvg's spec and data in each partition of the grid `pilot`, seed 0."""
     plain = [spec for spec in load_grid("pilot").specs() if spec.strategy == FedAvg() and spec.seed == 0]
     loaded = load_data(plain, None, may_fall_back=False)
-    return {spec.partition.notation: (spec, loaded.data[data_key(spec)]) for spec in loaded.specs}
+    return {canonical(spec.partition): (spec, loaded.data[data_key(spec)]) for spec in loaded.specs}
 
 
 @pytest.mark.slow
