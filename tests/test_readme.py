@@ -56,6 +56,18 @@ def test_targets_and_grids_exist() -> None:
         assert told == len(grid.specs()) * (2 if grid.tuned == "both" else 1), name
 
 
+def test_the_layout_names_every_folder_of_a_room() -> None:
+    layout = README.partition("## Layout\n")[2].partition("\n##")[0]
+    named: dict[str, set[str]] = {}
+    room = ""
+    for indent, folder in re.findall(r"^    ( *)(\w+)/ ", layout, re.MULTILINE):
+        room = room if indent else folder
+        named.setdefault(room, set()).update({folder} if indent else ())
+    for room in ("experiments", "strategies", "partitions", "results"):
+        listed = subprocess.run(["git", "ls-files", room], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert named[room] == {path.split("/")[1] for path in listed.split() if path.count("/") > 1}, room
+
+
 def test_files_and_pictures_exist() -> None:
     for name in re.findall(r"\]\(([\w/.-]+)\)", README) + re.findall(
         r"`((?:experiments|strategies|results)/[\w/]+\.\w+)`", README

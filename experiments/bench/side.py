@@ -25,11 +25,9 @@ import experiments
 
 
 def module(folder: str, name: str) -> Any:
-    """A module of the tree; trees before 096c0e5 had no folders in `experiments`."""
-    try:
-        return import_module(f"experiments.{folder}.{name}")
-    except ModuleNotFoundError:
-        return import_module(f"experiments.{name}")
+    """A module of the tree; an older tree has it directly in `experiments`."""
+    inside = Path(str(experiments.__file__)).with_name(folder).is_dir()
+    return import_module(f"experiments.{folder}.{name}" if inside else f"experiments.{name}")
 
 
 @cache

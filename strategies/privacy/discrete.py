@@ -48,6 +48,7 @@ from strategies.privacy.shares import LEAST_STD
 
 LARGEST_NUMERATOR = 1 << 47
 TAIL = 10  # standard deviations at which a share is clamped
+CLAMPED = 2 * math.exp(-(TAIL**2) / 2) / (TAIL * math.sqrt(2 * math.pi))  # the probability of it is below this
 LARGEST_GROWTH = 0.1  # of the sensitivity, by rounding
 ROUNDINGS = ("nearest", "stochastic")
 
@@ -58,7 +59,7 @@ _BLOCK = 1 << 14  # random integers drawn at once: they stay in the cache
 
 def clamps_show(epsilon: float, delta: float, numbers: int) -> bool:
     """Whether clamping adds more than a thousandth to delta: (1 + e^epsilon) tau, of a run with so many numbers."""
-    tau = 2 * math.exp(-(TAIL**2) / 2) / (TAIL * math.sqrt(2 * math.pi)) * numbers
+    tau = CLAMPED * numbers
     return epsilon > 700 or (1 + math.exp(epsilon)) * tau > 1e-3 * delta
 
 

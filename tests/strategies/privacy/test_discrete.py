@@ -48,13 +48,12 @@ class Given(NoiseStream):
 
 def test_the_tail_behind_a_clamp_is_below_what_clamping_is_charged_with() -> None:
     """Against the weights, summed one by one."""
-    charged = 2 * math.exp(-(discrete.TAIL**2) / 2) / (discrete.TAIL * math.sqrt(2 * math.pi))
     for variance in (1, 2, 7, 100, 2_500):
         weights = [math.exp(-z * z / (2 * variance)) for z in range(16 * math.isqrt(variance) + 16)]
         tail = math.fsum(weights[share_bound(variance) + 1 :]) / (math.fsum(weights) - 0.5)
-        assert 0 < tail < charged
+        assert 0 < tail < discrete.CLAMPED
     numbers, epsilon = 10**6, 10.0
-    delta = 1e3 * (1 + math.exp(epsilon)) * charged * numbers
+    delta = 1e3 * (1 + math.exp(epsilon)) * discrete.CLAMPED * numbers
     assert discrete.clamps_show(epsilon, 0.99 * delta, numbers)
     assert not discrete.clamps_show(epsilon, 1.01 * delta, numbers)
 
